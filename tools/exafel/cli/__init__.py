@@ -1,0 +1,1 @@
+"""The command line: options in, steps called, errors mapped to exit codes; no logic."""

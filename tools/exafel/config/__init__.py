@@ -1,0 +1,1 @@
+"""Configuration: pydantic models, the single truth of every parameter."""

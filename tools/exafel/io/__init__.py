@@ -1,0 +1,1 @@
+"""Frames in, tables out: images, .expt, .refl, MTZ, manifests, event records."""

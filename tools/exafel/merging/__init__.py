@@ -1,0 +1,1 @@
+"""From integrated lattices to merged structure factors: filters, scaling, error models, statistics."""

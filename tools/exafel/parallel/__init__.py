@@ -1,0 +1,1 @@
+"""Ranks: communicators, work sharing, spools and containers."""

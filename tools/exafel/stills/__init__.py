@@ -1,0 +1,1 @@
+"""From a frame to integrated lattices: spot finding, indexing, refinement, mosaicity, integration."""

@@ -1,0 +1,11 @@
+// The Python module exafel._kernels: every chapter binds its functions in a file of its own.
+#include <nanobind/nanobind.h>
+
+#include "dispatch.hpp"
+
+namespace nb = nanobind;
+
+NB_MODULE(_kernels, m) {
+  m.doc() = "Compiled kernels of ExaFEL Workflows.";
+  m.def("isa", [] { return exafel::isa_name(); }, "Name of the instruction set in use: baseline, avx2 or avx512.");
+}
