@@ -1,0 +1,24 @@
+"""Compiled kernels."""
+
+from exafel.arrays import FloatArray, IntArray
+
+def isa() -> str: ...
+
+# the diffraction forward model (bind_bragg.cpp)
+def add_bragg(
+    image: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+    wave_numbers: FloatArray,
+    weights: FloatArray,
+    blocks: FloatArray,
+    n_cells: FloatArray,
+    f_squared: FloatArray,
+    first_hkl: IntArray,
+    scale: float,
+    oversample: int,
+    cut: float,
+    all_pixels: bool,
+) -> int: ...
