@@ -22,3 +22,11 @@ def add_bragg(
     cut: float,
     all_pixels: bool,
 ) -> int: ...
+def pixel_factors(
+    omega_p: FloatArray,
+    cos_two_theta: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+) -> None: ...

@@ -90,10 +90,7 @@ def bragg_photons(
     image = np.zeros(detector.n_pixels)
     n_terms = _kernels.add_bragg(
         image,
-        np.array([_panel_numbers(panel) for panel in detector.panels]),
-        np.asarray(beam.s0 * beam.wavelength_angstrom),
-        polarization_axis(beam),
-        2 * beam.polarization_fraction - 1,
+        *_geometry(detector, beam),
         1 / wavelengths,
         weights,
         np.ascontiguousarray(crystal.blocks, dtype=np.float64),
@@ -116,6 +113,13 @@ def channels(beam: Beam) -> tuple[FloatArray, FloatArray]:
     return np.asarray(beam.spectrum.wavelengths_angstrom, dtype=np.float64), weights / weights.sum()
 
 
+def pixel_factors(detector: Detector, beam: Beam) -> tuple[FloatArray, FloatArray]:
+    """Solid angle (sr) times polarization factor, and cosine of the scattering angle, of pixel centres; (n_pixels,)."""
+    omega_p, cos_two_theta = np.empty((2, detector.n_pixels))
+    _kernels.pixel_factors(omega_p, cos_two_theta, *_geometry(detector, beam))
+    return omega_p, cos_two_theta
+
+
 def polarization_axis(beam: Beam) -> FloatArray:
     """Unit vector of the electric field: in the plane of polarization and normal to the beam, shape (3,)."""
     axis = np.cross(beam.polarization_normal, beam.direction)
@@ -127,6 +131,12 @@ def split_panels(image: FloatArray, detector: Detector) -> list[FloatArray]:
     ends = np.cumsum([panel.image_size[0] * panel.image_size[1] for panel in detector.panels])
     pieces = np.split(image, ends[:-1])
     return [piece.reshape(panel.shape) for piece, panel in zip(pieces, detector.panels, strict=True)]
+
+
+def _geometry(detector: Detector, beam: Beam) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    panels = np.array([_panel_numbers(panel) for panel in detector.panels])
+    along = np.asarray(beam.s0 * beam.wavelength_angstrom)
+    return panels, along, polarization_axis(beam), 2 * beam.polarization_fraction - 1
 
 
 def _panel_numbers(panel: Panel) -> list[float]:

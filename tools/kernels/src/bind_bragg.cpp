@@ -85,6 +85,22 @@ std::int64_t add_bragg(Image image, Doubles<nb::shape<-1, exafel::panel_numbers>
                     : EXAFEL_DISPATCH(bragg_spot_windows, scene, image.data());
 }
 
+void pixel_factors(Image omega_p, Image cos_two_theta, Doubles<nb::shape<-1, exafel::panel_numbers>> panels,
+                   Vector beam_direction, Vector polarization_axis, double polarization) {
+  const auto n_pixels = static_cast<std::size_t>(count_pixels(panels.data(), panels.shape(0)));
+  if (omega_p.shape(0) != n_pixels || cos_two_theta.shape(0) != n_pixels)
+    throw std::invalid_argument("the results must have as many elements as the panels have pixels");
+  exafel::BraggScene scene{};
+  scene.n_panels = static_cast<int>(panels.shape(0));
+  scene.panels = panels.data();
+  scene.beam_direction = beam_direction.data();
+  scene.polarization_axis = polarization_axis.data();
+  scene.polarization = polarization;
+  const exafel::PixelFactors result{omega_p.data(), cos_two_theta.data()};
+  const nb::gil_scoped_release released;
+  EXAFEL_DISPATCH(pixel_factors, scene, result);
+}
+
 }  // namespace
 
 void bind_bragg(nb::module_ &m) {
@@ -93,4 +109,7 @@ void bind_bragg(nb::module_ &m) {
         nb::arg("blocks"), nb::arg("n_cells"), nb::arg("f_squared"), nb::arg("first_hkl"), nb::arg("scale"),
         nb::arg("oversample"), nb::arg("cut"), nb::arg("all_pixels"),
         "Add the photons that a crystal scatters to `image`; returns the number of terms computed.");
+  m.def("pixel_factors", &pixel_factors, nb::arg("omega_p").noconvert(), nb::arg("cos_two_theta").noconvert(),
+        nb::arg("panels"), nb::arg("beam_direction"), nb::arg("polarization_axis"), nb::arg("polarization"),
+        "Fill solid angle times polarization factor, and the cosine of the scattering angle, of each pixel's centre.");
 }

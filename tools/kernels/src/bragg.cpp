@@ -284,6 +284,20 @@ std::int64_t bragg_all_pixels(const BraggScene &scene, double *image) {
   return n_pixels * os * os * scene.n_blocks * scene.n_channels;
 }
 
+void pixel_factors(const BraggScene &scene, const PixelFactors &result) {
+  const Beam<double> beam = beam_of(scene);
+  std::int64_t n_pixels = 0;
+  for (int number = 0; number < scene.n_panels; ++number) {
+    const Panel<double> panel = panel_of(scene, number);
+    for (int slow = 0; slow < panel.n_slow; ++slow)
+      for (int fast = 0; fast < panel.n_fast; ++fast, ++n_pixels) {
+        const Ray<double> ray = ray_to(panel, beam, fast + 0.5, slow + 0.5);
+        result.omega_p[n_pixels] = ray.weight;
+        result.cos_two_theta[n_pixels] = dot(ray.direction, beam.direction);
+      }
+  }
+}
+
 std::int64_t bragg_spot_windows(const BraggScene &scene, double *image) { return Windows(scene, image).run(); }
 
 }  // namespace EXAFEL_ISA

@@ -27,11 +27,17 @@ struct BraggScene {
   double cut;  // terms below exp(-cut) of a reflection's maximum are left out
 };
 
+// Omega P and cos(2 theta) of each pixel's centre.
+struct PixelFactors {
+  double *omega_p, *cos_two_theta;
+};
+
 // Photons are added to `image`, panel after panel. Both return the number of (subpixel, channel, block) terms computed.
 #define EXAFEL_DECLARE_BRAGG(isa)                                            \
   namespace isa {                                                            \
   std::int64_t bragg_all_pixels(const BraggScene &scene, double *image);     \
   std::int64_t bragg_spot_windows(const BraggScene &scene, double *image);   \
+  void pixel_factors(const BraggScene &scene, const PixelFactors &result);   \
   }
 EXAFEL_DECLARE_BRAGG(baseline)
 EXAFEL_DECLARE_BRAGG(avx2)
