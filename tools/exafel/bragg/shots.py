@@ -64,7 +64,7 @@ class ShotSimulator:
         space_group: gemmi.SpaceGroup,
     ) -> None:
         self._config = config
-        self._detector = detector
+        self.detector = detector
         self._structure_factors = structure_factors
         self._cell = cell
         self._space_group = space_group
@@ -89,14 +89,14 @@ class ShotSimulator:
             read_noise_photons=readout.read_noise_photons,
             saturation_photons=readout.saturation_photons,
         )
-        return Shot(number, beam, crystal, scale, split_panels(counts, self._detector))
+        return Shot(number, beam, crystal, scale, split_panels(counts, self.detector))
 
     def _bragg(self, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float) -> FloatArray:
         config = self._config
         rotations = mosaic_rotations(rng, config.crystal.mosaic_blocks, np.radians(config.crystal.mosaicity_deg))
         model = CrystalModel(crystal.real_space @ rotations.transpose(0, 2, 1), config.crystal.n_cells, scale)
         image = bragg_photons(
-            self._detector,
+            self.detector,
             beam,
             model,
             self._structure_factors,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import config
+from exafel.cli import config, evaluate, simulate
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 
 app.add_typer(config.app, name="config")
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def _print_version(wanted: bool) -> None:
