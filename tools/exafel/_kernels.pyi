@@ -1,6 +1,6 @@
 """Compiled kernels."""
 
-from exafel.arrays import FloatArray, IntArray
+from exafel.arrays import FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -30,3 +30,14 @@ def pixel_factors(
     polarization_axis: FloatArray,
     polarization: float,
 ) -> None: ...
+
+# io
+def decode_cbf_packed(
+    data: bytes,
+    shape: tuple[int, int, int],
+    *,
+    version2: bool = False,
+    averaged: bool = True,
+    sections_correlated: bool = True,
+) -> Int32Array: ...
+def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
