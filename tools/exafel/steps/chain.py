@@ -1,0 +1,93 @@
+"""Which step feeds which, and where each one's results lie: the one thing that all workflow drivers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from exafel.config.workflow import WorkflowConfig
+from exafel.errors import ConfigError
+from exafel.io.files import atomic_write
+
+Inputs = tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of a chain.
+
+    Parameters
+    ----------
+    step
+        Name of the step, and of its section of the configuration and its folder of results.
+    after
+        Steps whose results it reads.
+    inputs
+        What it reads: images, or folders of results; they need not be there yet.
+    out
+        Folder that its results go to.
+    """
+
+    step: str
+    after: tuple[str, ...]
+    inputs: Inputs
+    out: Path
+
+
+def trial_folder(config: WorkflowConfig) -> Path:
+    """Folder of one way of processing one data set: ``<results>/<dataset>/<trial>``."""
+    return Path(config.results) / config.dataset / config.trial
+
+
+def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
+    """Steps that the configuration asks for, each after those that it needs.
+
+    Raises
+    ------
+    ConfigError
+        There are neither images nor parameters to simulate them with.
+    """
+    root = trial_folder(config)
+
+    def link(step: str, after: tuple[str, ...] = (), images: Inputs = ()) -> Link:
+        return Link(step, after, images or tuple(root / name for name in after), root / step)
+
+    if config.images:
+        first = (link("stills", images=tuple(Path(item) for item in config.images)),)
+    elif config.simulate is not None:
+        first = (link("simulate"), link("stills", after=("simulate",)))
+    else:
+        raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
+    then = (link("cells", after=("stills",)), link("merge", after=("stills",)))
+    steps = tuple(item.step for item in (*first, *then))
+    return (*first, *then, link("report", after=steps))
+
+
+def find_link(config: WorkflowConfig, step: str) -> Link:
+    """Return one step of the chain.
+
+    Raises
+    ------
+    ConfigError
+        The configuration's chain has no such step.
+    """
+    links = {link.step: link for link in chain_of(config)}
+    if step not in links:
+        raise ConfigError(f"there is no step '{step}' here, but {', '.join(links)}")
+    return links[step]
+
+
+def config_path(config: WorkflowConfig) -> Path:
+    """File that the resolved configuration is written to, beside the steps' folders."""
+    return trial_folder(config) / "config.yaml"
+
+
+def write_config(config: WorkflowConfig) -> Path:
+    """Write the configuration, every default resolved, for the steps' commands and for the record."""
+    path = config_path(config)
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+    return path
