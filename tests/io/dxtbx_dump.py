@@ -4,12 +4,8 @@ import hashlib
 import json
 import sys
 
-import numpy as np
-
-if not hasattr(np, "float"):
-    np.float = float  # dxtbx of Debian's DIALS 3.12 reads CBF files of doubles by this name, which numpy dropped
-
 import dxtbx
+import numpy as np
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 GRID = (0.0, 0.31, 0.5, 0.77, 1.0)
@@ -64,22 +60,21 @@ def describe_pixels(imageset, index):
             "shape": list(data.focus()),
             "good": int(flag.count(True)),
         }
-        for data, flag in zip(raw, mask)
+        for data, flag in zip(raw, mask, strict=True)
     ]
 
 
 def describe_image(path, indices):
     imageset = dxtbx.load(path).get_imageset([path])
-    frames = []
-    for index in indices:
-        frames.append(
-            {
-                "index": index,
-                "beam": describe_beam(imageset.get_beam(index)),
-                "panels": [describe_panel(panel) for panel in imageset.get_detector(index)],
-                "pixels": describe_pixels(imageset, index),
-            }
-        )
+    frames = [
+        {
+            "index": index,
+            "beam": describe_beam(imageset.get_beam(index)),
+            "panels": [describe_panel(panel) for panel in imageset.get_detector(index)],
+            "pixels": describe_pixels(imageset, index),
+        }
+        for index in indices
+    ]
     return {"n": len(imageset), "frames": frames}
 
 
@@ -117,7 +112,7 @@ def describe_reflections(path):
 
     table = dials_flex.reflection_table.from_file(path)
     columns = {}
-    for name in table.keys():
+    for name in list(table.keys()):
         column = table[name]
         if hasattr(column, "as_numpy_array"):
             values = column.as_numpy_array().astype(float)
@@ -128,10 +123,11 @@ def describe_reflections(path):
             "sum": float(np.nansum(values)),
             "abs": float(np.nansum(np.abs(values))),
         }
+    identifiers = table.experiment_identifiers()
     return {
         "rows": table.size(),
         "columns": columns,
-        "identifiers": {str(k): table.experiment_identifiers()[k] for k in table.experiment_identifiers().keys()},
+        "identifiers": dict(zip(map(str, identifiers.keys()), identifiers.values(), strict=True)),
     }
 
 
