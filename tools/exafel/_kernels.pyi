@@ -1,8 +1,10 @@
-from exafel.arrays import Int32Array
+"""Compiled kernels."""
+
+from exafel.arrays import Float32Array, Int32Array
 
 def isa() -> str: ...
 
-# io
+# io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
     shape: tuple[int, int, int],
@@ -12,11 +14,6 @@ def decode_cbf_packed(
     sections_correlated: bool = True,
 ) -> Int32Array: ...
 def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
-"""Compiled kernels."""
-
-from exafel.arrays import Float32Array
-
-def isa() -> str: ...
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
