@@ -11,6 +11,13 @@ from exafel.config.base import Model
 Cell = tuple[float, float, float, float, float, float]
 
 
+class InputConfig(Model):
+    """Which files of a folder without a manifest are read (a folder of ``dials.stills_process``)."""
+
+    experiments_suffix: str = Field("_integrated.expt", min_length=1, description="End of the experiment files' names.")
+    reflections_suffix: str = Field("_integrated.refl", min_length=1, description="End of the reflection files' names.")
+
+
 class UnitCellFilterConfig(Model):
     """Keep lattices whose cell is near the target cell."""
 
@@ -124,9 +131,7 @@ class ListedHalvesConfig(Model):
     odd: tuple[str, ...] = Field(description="Identifiers of the experiments of the odd half; all others are even.")
 
 
-HalvesConfig = Annotated[
-    HashHalvesConfig | ImageNumberHalvesConfig | ListedHalvesConfig, Field(discriminator="method")
-]
+HalvesConfig = Annotated[HashHalvesConfig | ImageNumberHalvesConfig | ListedHalvesConfig, Field(discriminator="method")]
 
 
 class StatisticsConfig(Model):
@@ -140,6 +145,7 @@ class StatisticsConfig(Model):
 class MergeConfig(Model):
     """From integrated lattices to merged intensities."""
 
+    input: InputConfig = Field(default_factory=InputConfig, description="Files of folders without a manifest.")
     unit_cell: Cell | None = Field(
         None, description="Target cell (angstrom, degrees); empty: the reference's, else the lattices' median."
     )

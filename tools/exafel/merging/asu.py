@@ -102,4 +102,5 @@ def resolution(hkl: AnyArray, cell: gemmi.UnitCell) -> FloatArray:
     """Squared length of the reciprocal-lattice vectors of indices (n, 3), 1/d^2 in 1/angstrom^2, shape (n,)."""
     fractional = np.array(cell.frac.mat.tolist())
     reciprocal = np.asarray(hkl, dtype=np.float64) @ fractional
-    return np.einsum("ij,ij->i", reciprocal, reciprocal)
+    squared: FloatArray = np.einsum("ij,ij->i", reciprocal, reciprocal)
+    return squared

@@ -54,7 +54,7 @@ class Observations:
         first[1:] = keys[1:] != keys[:-1]
         return np.flatnonzero(first)
 
-    def take(self, rows: AnyArray) -> Observations:
+    def take(self, rows: AnyArray | slice) -> Observations:
         """Return chosen rows."""
         return Observations(self.order[rows], self.intensity[rows], self.variance[rows])
 

@@ -52,11 +52,11 @@ class Sums:
 
     def add_at(self, places: IntArray, size: int) -> Sums:
         """Add the sums up at places (k,) among `size` new reflections, such as those of Bijvoet mates."""
-        return Sums(
-            np.bincount(places, weights=self.n, minlength=size).astype(np.int64),
-            np.bincount(places, weights=self.weight, minlength=size),
-            np.bincount(places, weights=self.weighted, minlength=size),
+        n, weight, weighted = (
+            np.bincount(places, weights=values, minlength=size).astype(np.float64)
+            for values in (self.n, self.weight, self.weighted)
         )
+        return Sums(n.astype(np.int64), weight, weighted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,9 @@ class Merged:
 
     def take(self, rows: AnyArray) -> Merged:
         """Return chosen reflections."""
-        halves = (part.take(rows) for part in (self.all, self.odd, self.even))
-        return Merged(self.keys[rows], *halves, self.i_over_sigma[rows])
+        return Merged(
+            self.keys[rows], self.all.take(rows), self.odd.take(rows), self.even.take(rows), self.i_over_sigma[rows]
+        )
 
     def with_at_least(self, minimum: int) -> Merged:
         """Drop reflections with fewer observations, and empty halves that have fewer."""
