@@ -17,7 +17,7 @@ import numpy as np
 from exafel.arrays import FloatArray
 from exafel.errors import InputError
 from exafel.io.attenuation import mu_per_mm, sensor_material
-from exafel.io.geometry import Detector, Panel
+from exafel.io.geometry import Detector, Panel, rotation_matrix
 
 MCSTAS_TO_LAB = np.diag([-1.0, 1.0, -1.0])
 
@@ -77,14 +77,6 @@ class Transformation:
         else:
             matrix[:3, 3] += self.vector * value
         return matrix
-
-
-def rotation_matrix(axis: FloatArray, angle_rad: float) -> FloatArray:
-    """Rotation by `angle_rad` about the unit vector `axis` (Rodrigues), shape (3, 3)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    turn: FloatArray = np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * cross @ cross
-    return turn
 
 
 def read_transformation(dataset: h5py.Dataset) -> Transformation:
