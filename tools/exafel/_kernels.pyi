@@ -1,0 +1,28 @@
+from exafel.arrays import AnyArray, BoolArray, IntArray
+
+def isa() -> str: ...
+
+# spot finding
+def strong_pixels(
+    image: AnyArray,
+    mask: BoolArray,
+    *,
+    kernel_fast: int,
+    kernel_slow: int,
+    sigma_background: float,
+    sigma_strong: float,
+    global_threshold: float,
+    min_count: int,
+    gain: float,
+) -> IntArray: ...
+def spots_from_pixels(
+    image: AnyArray,
+    mask: BoolArray,
+    found: IntArray,
+    *,
+    min_pixels: int,
+    max_pixels: int,
+    margin: int,
+    gain: float,
+    trusted_maximum: float,
+) -> dict[str, AnyArray]: ...
