@@ -1,6 +1,17 @@
-from exafel.arrays import AnyArray, BoolArray, IntArray
+from exafel.arrays import AnyArray, BoolArray, Int32Array, IntArray
 
 def isa() -> str: ...
+
+# io
+def decode_cbf_packed(
+    data: bytes,
+    shape: tuple[int, int, int],
+    *,
+    version2: bool = False,
+    averaged: bool = True,
+    sections_correlated: bool = True,
+) -> Int32Array: ...
+def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
 
 # spot finding
 def strong_pixels(
