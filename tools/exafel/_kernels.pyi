@@ -1,4 +1,4 @@
-from exafel.arrays import AnyArray, BoolArray, Int32Array, IntArray
+from exafel.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -36,4 +36,28 @@ def spots_from_pixels(
     margin: int,
     gain: float,
     trusted_maximum: float,
+) -> dict[str, AnyArray]: ...
+
+# prediction and integration
+def reflections_near_sphere(
+    A: FloatArray,
+    s0: FloatArray,
+    *,
+    d_min: float,
+    half_mosaicity_rad: float,
+    domain_size: float,
+    half_bandwidth: float,
+) -> Int32Array: ...
+def integrate_panel(
+    image: AnyArray,
+    mask: BoolArray,
+    shapes: FloatArray,
+    *,
+    gain: float,
+    outlier_sigma: float,
+    max_rejections: int,
+    min_background: int,
+    gap: float,
+    background: float,
+    min_width_px: float,
 ) -> dict[str, AnyArray]: ...

@@ -4,7 +4,9 @@
 
 #include <memory>
 #include <stdexcept>
+#include <vector>
 
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "exafel/spotfinding.hpp"
 #include "exafel/spots.hpp"
@@ -13,22 +15,10 @@ namespace nb = nanobind;
 
 namespace {
 
-template <class T>
-using Image = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using exafel::check_shapes;
+using exafel::Image;
+using exafel::to_numpy;
 using Indices = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-template <class T, class Value>
-nb::object to_numpy(const std::vector<T> &items, Value value) {
-  using V = decltype(value(items[0]));
-  auto *data = new V[items.size() + 1];
-  for (size_t i = 0; i < items.size(); ++i) data[i] = value(items[i]);
-  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<V *>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, V, nb::ndim<1>>(data, {items.size()}, owner));
-}
-
-void check_shapes(size_t s0, size_t s1, size_t m0, size_t m1) {
-  if (s0 != m0 || s1 != m1) throw std::invalid_argument("the mask's shape is not the image's");
-}
 
 template <class T>
 nb::object strong_pixels(const Image<T> &image, const Image<bool> &mask, int kernel_fast, int kernel_slow,
