@@ -1,4 +1,6 @@
-from exafel.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
+"""Compiled kernels."""
+
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -61,3 +63,6 @@ def integrate_panel(
     background: float,
     min_width_px: float,
 ) -> dict[str, AnyArray]: ...
+
+# indexing (bind_indexing.cpp)
+def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
