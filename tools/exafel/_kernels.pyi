@@ -1,6 +1,5 @@
 """Compiled kernels."""
 
-from exafel.arrays import Float32Array, Int32Array
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
