@@ -1,6 +1,6 @@
 """Compiled kernels."""
 
-from exafel.arrays import FloatArray, Int32Array, IntArray
+from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -41,3 +41,6 @@ def decode_cbf_packed(
     sections_correlated: bool = True,
 ) -> Int32Array: ...
 def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
+
+# indexing (bind_indexing.cpp)
+def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...

@@ -1,4 +1,4 @@
-"""Write frames as NXmx HDF5 files that dxtbx and `exafel.io.nxmx` read: all panels, each shot's wavelength and spectrum."""
+"""Write frames as NXmx HDF5 files, readable by dxtbx: all panels, each shot's wavelength and spectrum."""
 
 from __future__ import annotations
 
