@@ -30,6 +30,9 @@ def pixel_factors(
     polarization_axis: FloatArray,
     polarization: float,
 ) -> None: ...
+from exafel.arrays import Int32Array
+
+def isa() -> str: ...
 
 # io
 def decode_cbf_packed(
@@ -41,6 +44,11 @@ def decode_cbf_packed(
     sections_correlated: bool = True,
 ) -> Int32Array: ...
 def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
+"""Compiled kernels."""
+
+from exafel.arrays import Float32Array
+
+def isa() -> str: ...
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
