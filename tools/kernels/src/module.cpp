@@ -8,6 +8,9 @@ namespace nb = nanobind;
 void bind_bragg(nb::module_ &m);
 void bind_io(nb::module_ &m);
 void bind_indexing(nb::module_ &m);
+void bind_integration(nb::module_ &m);
+void bind_io(nb::module_ &m);
+void bind_spotfinding(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled kernels of ExaFEL Workflows.";
@@ -15,4 +18,7 @@ NB_MODULE(_kernels, m) {
   bind_bragg(m);
   bind_io(m);
   bind_indexing(m);
+  bind_integration(m);
+  bind_io(m);
+  bind_spotfinding(m);
 }
