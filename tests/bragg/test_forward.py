@@ -88,9 +88,7 @@ def test_it_reproduces_nanobragg(shared_data: Path, case: str, tolerance: float,
     )
     frame = given_["detector"]
     pixel = (frame["pixel_mm"], frame["pixel_mm"])
-    detector = Detector(
-        (Panel("p", frame["origin_mm"], frame["fast"], frame["slow"], pixel, tuple(frame["size"])),)
-    )
+    detector = Detector((Panel("p", frame["origin_mm"], frame["fast"], frame["slow"], pixel, tuple(frame["size"])),))
     wavelengths = NANOBRAGG_EV_ANGSTROM / np.array(given_["energies_ev"])
     beam = Beam(
         given_["mean_wavelength"],
@@ -141,7 +139,9 @@ def test_one_pixel_by_hand() -> None:
     assert image.panels[0][0, 0] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("n_cells", "n_panels"), [((4.0, 5.0, 6.0), 1), ((12.0, 9.0, 15.0), 2), ((40.0, 40.0, 40.0), 1)])
+@pytest.mark.parametrize(
+    ("n_cells", "n_panels"), [((4.0, 5.0, 6.0), 1), ((12.0, 9.0, 15.0), 2), ((40.0, 40.0, 40.0), 1)]
+)
 def test_windows_and_whole_image_agree(n_cells: tuple[float, float, float], n_panels: int) -> None:
     detector = square_detector(panels=n_panels)
     blocks = np.array([basis(3), basis(3) @ rotation_about_z(0.003)])
@@ -219,7 +219,18 @@ def test_wrong_shapes_are_refused() -> None:
     numbers[0, 11:] = 4
     axis = np.array([0.0, 0.0, -1.0])
     one = np.ones(1)
-    common = (numbers, axis, axis, 1.0, one, one, np.eye(3)[None] * 30, np.ones(3), np.ones((1, 1, 1)), np.zeros(3, int))
+    common = (
+        numbers,
+        axis,
+        axis,
+        1.0,
+        one,
+        one,
+        np.eye(3)[None] * 30,
+        np.ones(3),
+        np.ones((1, 1, 1)),
+        np.zeros(3, int),
+    )
     with pytest.raises(ValueError, match="as many pixels"):
         _kernels.add_bragg(np.zeros(15), *common, 1.0, 1, 20.0, True)
     with pytest.raises(ValueError, match="cut"):

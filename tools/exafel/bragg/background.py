@@ -21,10 +21,10 @@ _HH_ANGSTROM = 1.5139
 def water_intensity(q: FloatArray) -> FloatArray:
     """Coherent scattering of water per molecule, electron units, like `q` = 4 pi sin(theta) / lambda in 1/angstrom.
 
-    A molecule's own scattering (independent atoms at the gas-phase distances, Debye's formula) times a structure factor
-    of the liquid that is a smooth curve by us: its limit at q = 0 is the compressibility's, it rises about 1.5 / angstrom,
-    has the liquid's main maximum at 2 / angstrom and goes to one. Good for a background with water's look, to some ten
-    per cent; not a measurement.
+    A molecule's own scattering (independent atoms at the gas-phase distances, Debye's formula) times a structure
+    factor of the liquid that is a smooth curve of our own: its limit at q = 0 is the compressibility's, it rises about
+    1.5 / angstrom, has the liquid's main maximum at 2 / angstrom and goes to one. It gives a background with the look
+    of water's, to some ten per cent; it is no measurement.
     """
     oxygen, hydrogen = gemmi.Element("O").it92, gemmi.Element("H").it92
     stol2 = (q / (4 * np.pi)) ** 2

@@ -53,8 +53,6 @@ def intensity_agreement(
     ordered = common[np.argsort(-d[common], kind="stable")]
     parts = [ordered, *(part for part in np.array_split(ordered, n_shells) if len(part))]
     return [
-        ShellAgreement(
-            float(d[part[0]]), float(d[part[-1]]), len(part), correlation(intensity[part], expected[part])
-        )
+        ShellAgreement(float(d[part[0]]), float(d[part[-1]]), len(part), correlation(intensity[part], expected[part]))
         for part in parts
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from exafel.arrays import AnyArray, FloatArray
 from exafel.bragg.background import detect, water_background
 from exafel.bragg.forward import CrystalModel, bragg_photons, split_panels
-from exafel.bragg.spectrum import energy_grid, sase_spectrum
+from exafel.bragg.spectrum import JITTER_LIMIT, energy_grid, sase_spectrum
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
@@ -131,8 +131,10 @@ def random_pulse(rng: np.random.Generator, config: PulseConfig) -> Beam:
     """One pulse: its spectrum on the channels that all pulses share, and its number of photons."""
     energy = config.photon_energy_ev
     fwhm = energy * config.bandwidth_percent / 100
-    centre = energy * (1 + config.energy_jitter_percent / 100 * rng.standard_normal())
-    spectrum = sase_spectrum(rng, energy_grid(energy, fwhm, config.channels), centre, fwhm, config.spike_width_ev)
+    jitter = energy * config.energy_jitter_percent / 100
+    energies = energy_grid(energy, fwhm, jitter, config.channels)
+    centre = energy + jitter * np.clip(rng.standard_normal(), -JITTER_LIMIT, JITTER_LIMIT)
+    spectrum = sase_spectrum(rng, energies, centre, fwhm, config.spike_width_ev)
     photons = config.photons * max(0.0, 1 + config.photons_jitter_percent / 100 * rng.standard_normal())
     mean = spectrum.mean_wavelength()
     return replace(nominal_beam(config), wavelength_angstrom=mean, spectrum=spectrum, flux=photons)

@@ -49,7 +49,7 @@ class PulseConfig(Model):
     energy_jitter_percent: float = Field(
         0.05, ge=0, lt=2, description="Shot-to-shot rms of the centre of the spectrum."
     )
-    channels: int = Field(80, ge=1, description="Energy channels. One channel: monochromatic pulses.")
+    channels: int = Field(100, ge=1, description="Energy channels. One channel: monochromatic pulses.")
     photons: float = Field(1e12, gt=0, description="Mean number of photons of a pulse.")
     photons_jitter_percent: float = Field(10.0, ge=0, lt=30, description="Shot-to-shot rms of the number of photons.")
     beam_size_um: float = Field(3.0, gt=0, description="Side of the square focus that the photons fill evenly.")

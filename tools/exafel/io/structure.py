@@ -12,7 +12,7 @@ from exafel.errors import InputError
 from exafel.io.geometry import EV_ANGSTROM
 
 SOLVENT_DENSITY = 0.35
-"""Mean electron density of bulk solvent, electrons per cubic angstrom (Fokine & Urzhumtsev 2002, Acta Cryst. D58, 1387)."""
+"""Electron density of bulk solvent, electrons per cubic angstrom (Fokine & Urzhumtsev 2002, Acta Cryst. D58, 1387)."""
 SOLVENT_B = 46.0
 """Displacement factor that smooths the solvent's border, square angstrom (same source)."""
 
