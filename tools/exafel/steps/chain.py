@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import yaml
 
 from exafel.config.workflow import WorkflowConfig
 from exafel.errors import ConfigError
 from exafel.io.files import atomic_write
+from exafel.parallel.launch import launch
+from exafel.steps.base import QUIET, Hooks, StepRequest, StepSummary
 
 Inputs = tuple[Path, ...]
 
@@ -77,6 +81,47 @@ def find_link(config: WorkflowConfig, step: str) -> Link:
     if step not in links:
         raise ConfigError(f"there is no step '{step}' here, but {', '.join(links)}")
     return links[step]
+
+
+def request_for(config: WorkflowConfig, link: Link) -> StepRequest:
+    """Build a step's request; its inputs must be there.
+
+    Raises
+    ------
+    ExafelError
+        An input is missing, or does not fit the configuration.
+    """
+    inputs = (link.inputs,) if link.inputs else ()
+    request: StepRequest = _module(link.step).request(getattr(config, link.step), *inputs, link.out)
+    return request
+
+
+def run_link(config: WorkflowConfig, step: str, *, ranks: int = 1, hooks: Hooks = QUIET) -> StepSummary:
+    """Run one step of the chain; the steps that it needs have been run.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    step
+        Name of the step.
+    ranks
+        Local processes, where no MPI launcher has started the ranks.
+    hooks
+        How the step speaks to its driver.
+
+    Raises
+    ------
+    ExafelError
+        What the step raises.
+    """
+    request = request_for(config, find_link(config, step))
+    summary: StepSummary = launch(_module(step).run, request, ranks=ranks, rank0={"hooks": hooks})
+    return summary
+
+
+def _module(step: str) -> ModuleType:
+    return import_module(f"exafel.steps.{step}")  # only when its turn comes: numerical libraries take time to load
 
 
 def config_path(config: WorkflowConfig) -> Path:
