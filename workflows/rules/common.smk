@@ -43,6 +43,11 @@ def inputs(step):
     return [str(path) for path in LINKS[step].inputs]
 
 
+def named_files(step):
+    """Return the other files that a step's section names: structures, references."""
+    return [str(path) for path in LINKS[step].files] if step in LINKS else []
+
+
 def options(name, step):
     """Return what a step reads as options of its command."""
     return [word for path in inputs(step) for word in (name, path)]

@@ -2,6 +2,8 @@
 
 
 rule simulate:
+    input:
+        files=named_files("simulate"),
     output:
         manifest=update("<results>/simulate/manifest.json"),
     log:

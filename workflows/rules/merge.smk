@@ -4,6 +4,7 @@
 rule merge:
     input:
         stills=results_of("merge"),
+        files=named_files("merge"),
     output:
         manifest=update("<results>/merge/manifest.json"),
     log:

@@ -99,8 +99,8 @@ def _tables(model: type[BaseModel], prefix: str, variant: str = "") -> Iterator[
         cells = (f"`{prefix}{item.name}`", default, kind.replace("<", "&lt;"), meaning)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells).replace("  ", " ") + " |"
     for item in items:
-        for variant in item.models:
-            yield from _tables(variant, f"{prefix}{item.name}.", item.variant_of(variant))
+        for section in item.models:
+            yield from _tables(section, f"{prefix}{item.name}.", item.variant_of(section))
 
 
 def _one_line(text: str | None) -> str:

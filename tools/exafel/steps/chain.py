@@ -30,6 +30,8 @@ class Link:
         Steps whose results it reads.
     inputs
         What it reads: images, or folders of results; they need not be there yet.
+    files
+        Other files that it reads, named in its section: structures, references, detectors.
     out
         Folder that its results go to.
     """
@@ -37,6 +39,7 @@ class Link:
     step: str
     after: tuple[str, ...]
     inputs: Inputs
+    files: Inputs
     out: Path
 
 
@@ -56,17 +59,26 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     root = trial_folder(config)
 
     def link(step: str, after: tuple[str, ...] = (), images: Inputs = ()) -> Link:
-        return Link(step, after, images or tuple(root / name for name in after), root / step)
+        inputs = images or tuple(root / name for name in after)
+        return Link(step, after, inputs, _named_files(config, step), root / step)
 
     if config.images:
-        first = (link("stills", images=tuple(Path(item) for item in config.images)),)
+        links = [link("stills", images=tuple(Path(item) for item in config.images))]
     elif config.simulate is not None:
-        first = (link("simulate"), link("stills", after=("simulate",)))
+        links = [link("simulate"), link("stills", after=("simulate",))]
     else:
         raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
-    then = (link("cells", after=("stills",)), link("merge", after=("stills",)))
-    steps = tuple(item.step for item in (*first, *then))
-    return (*first, *then, link("report", after=steps))
+    links += [link("cells", after=("stills",)), link("merge", after=("stills",))]
+    return (*links, link("report", after=tuple(item.step for item in links)))
+
+
+def _named_files(config: WorkflowConfig, step: str) -> Inputs:
+    named: list[str | None] = []
+    if step == "simulate" and config.simulate is not None:
+        named = [config.simulate.structure, getattr(config.simulate.detector, "path", None)]
+    elif step == "merge":
+        named = [config.merge.scaling.model, config.merge.statistics.cciso_model]
+    return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
 
 
 def find_link(config: WorkflowConfig, step: str) -> Link:
