@@ -104,7 +104,9 @@ def svg(figure: Canvas, name: str, alt: str) -> str:
     for axes in figure.axes:
         axes.patch.set_alpha(0.0)
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", dpi=160, metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    figure.savefig(
+        stream, format="svg", dpi=160, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+    )
     code = stream.getvalue()
     code = code[code.index("<svg") :]
     code = re.sub(r"<metadata>.*?</metadata>", "", code, flags=re.DOTALL)
@@ -113,7 +115,7 @@ def svg(figure: Canvas, name: str, alt: str) -> str:
     for role, colour in COLOURS.items():
         code = code.replace(colour, f"var(--{role})")
     label = f'<svg role="img" aria-label="{escape(alt, quote=True)}"'
-    code = re.sub(r'<svg(?=\s)', label, code, count=1)
+    code = re.sub(r"<svg(?=\s)", label, code, count=1)
     return re.sub(r'\s(?:width|height)="[\d.]+pt"', "", code)
 
 
@@ -147,7 +149,33 @@ def histogram(axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour
 def resolution_axis(axes: Axes, d_limits: Sequence[float]) -> None:
     """Make the x axis, which is in 1/d^2, read d in angstrom at round values."""
     d_high, d_low = min(d_limits), max(d_limits)
-    candidates = (100, 50, 30, 20, 10, 8, 7, 6, 5, 4, 3.5, 3, 2.8, 2.6, 2.4, 2.2, 2.1, 2, 1.9, 1.8, 1.7, 1.6, 1.5, 1.4, 1.3)
+    candidates = (
+        100,
+        50,
+        30,
+        20,
+        10,
+        8,
+        7,
+        6,
+        5,
+        4,
+        3.5,
+        3,
+        2.8,
+        2.6,
+        2.4,
+        2.2,
+        2.1,
+        2,
+        1.9,
+        1.8,
+        1.7,
+        1.6,
+        1.5,
+        1.4,
+        1.3,
+    )
     shown: list[float] = []
     width = 1 / d_high**2 - 1 / d_low**2
     for d in (*candidates, 1.2, 1.1, 1.0, 0.9, 0.8):

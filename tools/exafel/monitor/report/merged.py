@@ -99,7 +99,9 @@ def _shell_table(shells: Sequence[Shell], overall: Shell) -> Table:
     rows = tuple(_shell_row(shell, columns) for shell in shells)
     keys = ("d_max", "d_min", *(key for key, _, _ in _COLUMNS))
     numbers = Numbers("resolution-shells", {key: [shell.get(key) for shell in shells] for key in keys})
-    return Table("By resolution, in shells of equal volume.", head, rows, total=_shell_row(overall, columns), numbers=numbers)
+    return Table(
+        "By resolution, in shells of equal volume.", head, rows, total=_shell_row(overall, columns), numbers=numbers
+    )
 
 
 def _shell_row(shell: Shell, columns: Sequence[tuple[str, str, str]]) -> tuple[Any, ...]:
@@ -177,7 +179,9 @@ def _coverage(shells: Sequence[Shell]) -> Figure:
         _finish_axis(lower, shells)
         picture = svg(figure, "coverage", alt)
     caption = "How much of what there is was measured, how often, and how strong it is after merging."
-    return Figure(caption, alt, picture, _numbers("coverage", shells, ("completeness", "multiplicity", "mean_i_over_sigma")))
+    return Figure(
+        caption, alt, picture, _numbers("coverage", shells, ("completeness", "multiplicity", "mean_i_over_sigma"))
+    )
 
 
 def _add_lattices(section: Section, summary: Mapping[str, Any]) -> None:

@@ -73,9 +73,7 @@ def view_along(beam: Beam) -> FloatArray:
     return np.stack([right, np.cross(toward_source, right)])
 
 
-def assemble(
-    frames: Sequence[AnyArray], masks: Sequence[BoolArray] | None, detector: Detector, beam: Beam
-) -> Mosaic:
+def assemble(frames: Sequence[AnyArray], masks: Sequence[BoolArray] | None, detector: Detector, beam: Beam) -> Mosaic:
     """Put the panels of one shot where they stand, each pixel of the picture taking the nearest pixel's counts.
 
     Parameters

@@ -60,7 +60,9 @@ def _variant(models: list[type[BaseModel]], values: Mapping[str, Any]) -> type[B
     """Find the model that values were made by: among the variants of a union, the one whose literals agree."""
     fitting = [model for model in models if set(values) <= set(model.model_fields)]
     for model in fitting:
-        literals = {name: field.default for name, field in model.model_fields.items() if name in ("type", "model", "method")}
+        literals = {
+            name: field.default for name, field in model.model_fields.items() if name in ("type", "model", "method")
+        }
         if len(fitting) == 1 or all(values.get(name) == default for name, default in literals.items()):
             return model
     return fitting[0] if fitting else None

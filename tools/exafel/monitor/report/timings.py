@@ -30,7 +30,9 @@ def timings_section(trial: Trial) -> Section | None:
             spread = f"{phase.wall_min:.2f} – {phase.wall_max:.2f}"
             share = 100 * phase.cpu_sum / max(phases["cpu_sum"].sum(), 1e-9)
             step_name = f"{name} ({len(ranks)} ranks)" if number == 0 else ""
-            rows.append((step_name, str(phase.phase), f"{phase.wall_mean:.2f}", spread, f"{phase.cpu_sum:.2f}", f"{share:.0f}"))
+            rows.append(
+                (step_name, str(phase.phase), f"{phase.wall_mean:.2f}", spread, f"{phase.cpu_sum:.2f}", f"{share:.0f}")
+            )
     head = ("step", "phase", "wall time a rank (s)", "smallest – largest", "CPU time, all ranks (s)", "share (%)")
     longest = max(tables, key=lambda name: float(tables[name]["cpu_s"].sum()))
     for name in ("stills", longest):
@@ -47,7 +49,10 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
     rows = []
     for entry in ranks:
         phases = entry.get("phases", {})
-        rest = {key: max(entry.get(key, 0.0) - sum(phase[key] for phase in phases.values()), 0.0) for key in ("wall_s", "cpu_s")}
+        rest = {
+            key: max(entry.get(key, 0.0) - sum(phase[key] for phase in phases.values()), 0.0)
+            for key in ("wall_s", "cpu_s")
+        }
         for name, times in {**phases, "other": rest}.items():
             rows.append({"rank": entry["rank"], "host": entry.get("host", ""), "phase": name, **times})
     return pd.DataFrame(rows, columns=["rank", "host", "phase", "wall_s", "cpu_s"])
@@ -79,7 +84,9 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         for number, phase in enumerate(grouped.columns):
             colour = COLOURS["line"] if phase == "other" else COLOURS[SERIES[number % len(SERIES)]]
             values = grouped[phase].to_numpy(np.float64)
-            axes.barh(np.arange(len(grouped)), values, left=left, color=colour, label=str(phase).replace("_", " "), height=0.8)
+            axes.barh(
+                np.arange(len(grouped)), values, left=left, color=colour, label=str(phase).replace("_", " "), height=0.8
+            )
             left += values
         shown = np.unique(np.linspace(0, len(grouped) - 1, min(len(grouped), 12)).astype(int))
         axes.set_yticks(shown, [labels[number] for number in shown])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,22 +74,33 @@ class Trial:
         return step if step is not None and step.state == "finished" else None
 
 
-def find_steps(results: Path) -> dict[str, Path]:
-    """Folders of steps in ``<results>/<dataset>/<trial>``, by name.
+def find_steps(results: Sequence[Path]) -> dict[str, Path]:
+    """Folders of steps, by name, in the order of `STEPS`.
+
+    Parameters
+    ----------
+    results
+        Folders ``<results>/<dataset>/<trial>`` that hold steps' folders, or steps' folders themselves.
 
     Raises
     ------
     InputError
-        There is no such folder, or no step's folder in it.
+        There is no such folder, or it neither is a step's nor holds any.
     """
-    if not results.is_dir():
-        raise InputError("no such folder", where=results, hint="give the folder that holds stills, cells, merge, ...")
-    found = {name: results / name for name in STEPS if (results / name).is_dir()}
-    if not found:
-        raise InputError(
-            f"none of the folders {', '.join(STEPS)} is here", where=results, hint="give <results>/<dataset>/<trial>"
-        )
-    return found
+    found: dict[str, Path] = {}
+    for folder in results:
+        if not folder.is_dir():
+            raise InputError(
+                "no such folder", where=folder, hint="give the folder that holds stills, cells, merge, ..."
+            )
+        inside = {name: folder / name for name in STEPS if (folder / name).is_dir()}
+        if not inside and folder.resolve().name in STEPS:
+            inside = {folder.resolve().name: folder}
+        if not inside:
+            what = f"none of the folders {', '.join(STEPS)} is here"
+            raise InputError(what, where=folder, hint="give <results>/<dataset>/<trial>")
+        found.update(inside)
+    return {name: found[name] for name in STEPS if name in found}
 
 
 def read_trial(folders: Mapping[str, Path]) -> Trial:

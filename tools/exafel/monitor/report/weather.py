@@ -74,7 +74,9 @@ def shot_times(events: AnyArray) -> pd.DataFrame:
         return pd.DataFrame(columns=["rank", "host", "shot", "end_s", "seconds", "outcome"])
     starts = frame[frame["stage"] == Stage.START].drop_duplicates(["rank", "shot"], keep="last")
     last = frame.drop_duplicates(["rank", "shot"], keep="last")
-    shots = last.merge(starts[["rank", "shot", "monotonic_s"]], on=["rank", "shot"], how="left", suffixes=("", "_start"))
+    shots = last.merge(
+        starts[["rank", "shot", "monotonic_s"]], on=["rank", "shot"], how="left", suffixes=("", "_start")
+    )
     ended = shots["stage"].isin(_ENDS)
     outcome = np.where(shots["stage"] == Stage.FAIL, shots["reason"].replace("", "error"), "integrated")
     return pd.DataFrame(
@@ -172,7 +174,9 @@ def _figure(step: StepFolder, shots: pd.DataFrame, ranks: pd.DataFrame) -> Figur
         "late tails show ranks that waited or had slow shots. Horizontal lines part the nodes."
         + (" The numbers are those of the ranks, because there are too many shots to list." if many else "")
     )
-    return Figure(caption, alt, picture, Numbers("weather", {str(key): values for key, values in columns.items()}), wide=True)
+    return Figure(
+        caption, alt, picture, Numbers("weather", {str(key): values for key, values in columns.items()}), wide=True
+    )
 
 
 def _node_boundaries(axes: Axes, ranks: pd.DataFrame) -> None:
