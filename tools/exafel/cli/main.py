@@ -12,6 +12,7 @@ import typer
 
 import exafel
 from exafel.cli import config, report
+from exafel.cli import config, merge
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(config.app, name="config")
 app.command("report")(report.report)
+app.command("merge")(merge.merge)
 
 
 def _print_version(wanted: bool) -> None:
