@@ -1,6 +1,6 @@
 """Compiled kernels."""
 
-from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -30,10 +30,6 @@ def pixel_factors(
     polarization_axis: FloatArray,
     polarization: float,
 ) -> None: ...
-from exafel.arrays import Int32Array
-from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-
-def isa() -> str: ...
 
 # io
 def decode_cbf_packed(
