@@ -32,6 +32,7 @@ def pixel_factors(
 ) -> None: ...
 
 # io
+# io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
     shape: tuple[int, int, int],

@@ -12,6 +12,7 @@ import typer
 
 import exafel
 from exafel.cli import config, evaluate, simulate
+from exafel.cli import config, merge
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("merge")(merge.merge)
 
 
 def _print_version(wanted: bool) -> None:
