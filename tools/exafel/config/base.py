@@ -69,17 +69,18 @@ def known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]
         for candidate in models:
             field = candidate.model_fields.get(part)
             if field is not None:
-                found.extend(_models_in(field.annotation))
+                found.extend(models_in(field.annotation))
             elif getattr(candidate, "__name__", "") == part:
                 found.append(candidate)
         models = found or models  # a union's discriminator value is part of pydantic's path, not of the user's
     return sorted({name for candidate in models for name in candidate.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Models that an annotation mentions: one for a section, several for a union of variants, none for a value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+    return [found for argument in get_args(annotation) for found in models_in(argument)]
 
 
 def _describe(model: type[BaseModel], item: dict[str, Any]) -> str:

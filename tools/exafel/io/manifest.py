@@ -82,6 +82,8 @@ def describe_container(path: Path, kind: str, *, folder: Path, rank: int | None 
 def describe_input(path: Path) -> InputRecord:
     """Record an input: a step's folder by its manifest's hash, any other file by name, size and time of change.
 
+    A folder without a manifest (images, results of other programs) is recorded by the files that lie in it.
+
     Raises
     ------
     InputError
@@ -90,12 +92,15 @@ def describe_input(path: Path) -> InputRecord:
     manifest = path / MANIFEST_NAME
     if manifest.is_file():
         return InputRecord(path=str(path), sha256=sha256_file(manifest))
+    digest = hashlib.sha256()
     try:
-        status = path.stat()
+        files = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
+        for file in files:
+            status = file.stat()
+            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path) from error
-    identity = f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}"
-    return InputRecord(path=str(path), sha256=hashlib.sha256(identity.encode()).hexdigest())
+    return InputRecord(path=str(path), sha256=digest.hexdigest())
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -1,0 +1,46 @@
+# Two commands: `make demo` shows the whole chain on data that it makes, `make test` checks everything.
+# PYTHON chooses the interpreter (3.11 or newer), VENV the place of the virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find tools -type f -not -path '*/__pycache__/*') pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint check help clean
+
+help:
+	@echo "make demo   set up, then simulate, process, merge and report a small data set"
+	@echo "make test   set up, then run every check and test"
+	@echo "make lint   only the checks of form: ruff, mypy, import-linter, snakefmt, snakemake --lint"
+	@echo "make clean  remove the virtual environment and build products"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(PIP) install --quiet -c constraints.txt .
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python $(SOURCES)
+	$(PIP) install --quiet -c constraints.txt '.[test,mpi,parsl]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile profiles/local --configfile workflows/config/demo.yaml
+	@echo
+	@echo "The report: $(CURDIR)/results/demo/000/report/report.html"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/snakefmt --check workflows
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile profiles/local --configfile workflows/config/demo.yaml --lint
+
+test: lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,106 @@
+"""What ranks say to one another: one protocol over MPI, over local processes, and over nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar
+
+from exafel.arrays import FloatArray
+
+T = TypeVar("T")
+
+
+class Counter(Protocol):
+    """A number that all ranks share; taking it is atomic, so that work is handed out once and no rank serves."""
+
+    def take(self, n: int = 1) -> int:
+        """Add `n` to the counter and return what it was before."""
+        ...
+
+
+class Communicator(Protocol):
+    """Ranks of one run. Every method is collective: all ranks call it, in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        ...
+
+    def bcast(self, value: T, root: int = 0) -> T:
+        """Return `root`'s value on every rank."""
+        ...
+
+    def gather(self, value: T, root: int = 0) -> list[T] | None:
+        """Values of all ranks in rank order on `root`; None on the others."""
+        ...
+
+    def allgather(self, value: T) -> list[T]:
+        """Values of all ranks in rank order, on every rank."""
+        ...
+
+    def alltoall(self, values: Sequence[T]) -> list[T]:
+        """Send ``values[r]`` to rank r; return what every rank sent here, in rank order."""
+        ...
+
+    def allreduce_sum(self, value: FloatArray) -> FloatArray:
+        """Sum of an array over ranks, added in rank order."""
+        ...
+
+    def counter(self) -> AbstractContextManager[Counter]:
+        """Return a counter at 0 that all ranks share until all of them have left the context."""
+        ...
+
+
+class _PlainCounter:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def take(self, n: int = 1) -> int:
+        before = self.value
+        self.value += n
+        return before
+
+
+class SerialComm:
+    """The communicator of one process on its own."""
+
+    rank = 0
+    size = 1
+
+    def barrier(self) -> None:
+        """Return at once."""
+
+    def bcast(self, value: T, root: int = 0) -> T:  # noqa: ARG002 - the protocol's signature
+        """Return the value."""
+        return value
+
+    def gather(self, value: T, root: int = 0) -> list[T] | None:  # noqa: ARG002 - the protocol's signature
+        """Return the one value in a list."""
+        return [value]
+
+    def allgather(self, value: T) -> list[T]:
+        """Return the one value in a list."""
+        return [value]
+
+    def alltoall(self, values: Sequence[T]) -> list[T]:
+        """Return the one value in a list."""
+        return list(values)
+
+    def allreduce_sum(self, value: FloatArray) -> FloatArray:
+        """Return the array."""
+        return value
+
+    @contextmanager
+    def counter(self) -> Iterator[Counter]:
+        """Return a counter at 0."""
+        yield _PlainCounter()

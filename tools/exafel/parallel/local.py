@@ -1,0 +1,239 @@
+"""The communicator over local processes: several cores without MPI.
+
+Rank 0 is the calling process; the others are started anew ("spawn", so nothing is inherited by accident) and joined by
+one pipe a pair of ranks. A rank that dies closes its pipes, and the others stop with its error instead of waiting.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import numpy as np
+
+from exafel.arrays import FloatArray
+from exafel.errors import ExafelError
+from exafel.parallel.comm import Counter
+
+T = TypeVar("T")
+
+
+class RankLostError(ExafelError):
+    """Another rank has ended before its time."""
+
+
+class _SharedCounter:
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def take(self, n: int = 1) -> int:
+        with self._value.get_lock():
+            before = int(self._value.value)
+            self._value.value = before + n
+        return before
+
+
+class LocalComm:
+    """Communicator of one rank among local processes.
+
+    Parameters
+    ----------
+    rank
+        Number of this rank.
+    pipes
+        Connection to each other rank; None at this rank's own place.
+    value
+        Shared integer behind `counter`.
+    """
+
+    def __init__(self, rank: int, pipes: Sequence[Connection | None], value: Any) -> None:
+        self.rank = rank
+        self.size = len(pipes)
+        self._pipes = list(pipes)
+        self._value = value
+
+    def _send(self, to: int, value: object) -> None:
+        pipe = self._pipes[to]
+        assert pipe is not None
+        try:
+            pipe.send(value)
+        except OSError as error:
+            raise RankLostError(f"rank {to} has ended unexpectedly") from error
+
+    def _receive(self, source: int) -> Any:
+        pipe = self._pipes[source]
+        assert pipe is not None
+        try:
+            return pipe.recv()
+        except (EOFError, OSError) as error:
+            raise RankLostError(f"rank {source} has ended unexpectedly") from error
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self.allgather(None)
+
+    def bcast(self, value: T, root: int = 0) -> T:
+        """Return `root`'s value on every rank."""
+        if self.rank != root:
+            result: T = self._receive(root)
+            return result
+        for other in self._others():
+            self._send(other, value)
+        return value
+
+    def gather(self, value: T, root: int = 0) -> list[T] | None:
+        """Values of all ranks in rank order on `root`; None on the others."""
+        if self.rank != root:
+            self._send(root, value)
+            return None
+        return [value if other == root else self._receive(other) for other in range(self.size)]
+
+    def allgather(self, value: T) -> list[T]:
+        """Values of all ranks in rank order, on every rank."""
+        gathered = self.gather(value)
+        return self.bcast(gathered if gathered is not None else [])
+
+    def alltoall(self, values: Sequence[T]) -> list[T]:
+        """Send ``values[r]`` to rank r; return what every rank sent here, in rank order.
+
+        A thread sends in rank order while this one receives in rank order: no order of full pipes can lock them.
+        """
+        failures: list[ExafelError] = []
+
+        def send_all() -> None:
+            try:
+                for other in self._others():
+                    self._send(other, values[other])
+            except ExafelError as error:
+                failures.append(error)
+
+        sender = threading.Thread(target=send_all)
+        sender.start()
+        try:
+            received = [values[other] if other == self.rank else self._receive(other) for other in range(self.size)]
+        finally:
+            sender.join()
+        if failures:
+            raise failures[0]
+        return received
+
+    def allreduce_sum(self, value: FloatArray) -> FloatArray:
+        """Sum of an array over ranks, added in rank order."""
+        parts = self.allgather(value)
+        total = np.array(parts[0], dtype=np.float64)
+        for part in parts[1:]:
+            total += part
+        return total
+
+    @contextmanager
+    def counter(self) -> Iterator[Counter]:
+        """Return a counter at 0 that all ranks share."""
+        self.barrier()
+        if self.rank == 0:
+            self._value.value = 0
+        self.barrier()
+        yield _SharedCounter(self._value)
+        self.barrier()
+
+    def close(self) -> None:
+        """Close this rank's ends of the pipes; closing twice does no harm."""
+        for pipe in self._pipes:
+            if pipe is not None:
+                pipe.close()
+
+    def _others(self) -> list[int]:
+        return [other for other in range(self.size) if other != self.rank]
+
+
+def run_local(function: Callable[..., T], n_ranks: int, *args: Any, rank0: dict[str, Any] | None = None) -> T:
+    """Run ``function(*args, comm)`` on `n_ranks` local processes and return rank 0's result.
+
+    Parameters
+    ----------
+    function
+        A module-level function; the other processes import it by name.
+    n_ranks
+        Number of processes, this one included.
+    args
+        Arguments for every rank; they are pickled to the others.
+    rank0
+        Keyword arguments for rank 0 alone (what cannot be pickled, such as a progress bar).
+
+    Raises
+    ------
+    ExafelError
+        What a rank raised; `RankLostError` where a rank died without a word (killed, out of memory).
+    """
+    context = mp.get_context("spawn")
+    value = context.Value("q", 0)
+    pipes: list[list[Connection | None]] = [[None] * n_ranks for _ in range(n_ranks)]
+    for low in range(n_ranks):
+        for high in range(low + 1, n_ranks):
+            pipes[low][high], pipes[high][low] = context.Pipe()
+    children: list[tuple[BaseProcess, Connection]] = []
+    for rank in range(1, n_ranks):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(function, args, rank, pipes[rank], value, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        for pipe in pipes[rank]:
+            if pipe is not None:
+                pipe.close()
+        children.append((process, ours))
+    comm = LocalComm(0, pipes[0], value)
+    try:
+        result = function(*args, comm, **(rank0 or {}))
+    except RankLostError as lost:
+        comm.close()  # ranks that still wait for this one end too
+        raise _first_error(children) or lost from None
+    except BaseException:
+        for child, _ in children:
+            child.terminate()
+        raise
+    finally:
+        comm.close()
+        for child, ours in children:
+            child.join()
+            ours.close()
+    return result
+
+
+def _first_error(children: Sequence[tuple[BaseProcess, Connection]]) -> BaseException | None:
+    """Return the error that set off the end of the others: the first that is not itself about a lost rank."""
+    silent = None
+    for number, (process, pipe) in enumerate(children, start=1):
+        process.join()
+        try:
+            error = pipe.recv()
+        except EOFError:
+            silent = silent or RankLostError(
+                f"rank {number} was ended from outside (exit code {process.exitcode})",
+                hint="was it out of memory? finished shots are kept: run the same command again",
+            )
+            continue
+        if isinstance(error, BaseException) and not isinstance(error, RankLostError):
+            return error
+    return silent
+
+
+def _child(
+    function: Callable[..., object],
+    args: tuple[Any, ...],
+    rank: int,
+    pipes: Sequence[Connection | None],
+    value: Any,
+    report: Connection,
+) -> None:
+    try:
+        function(*args, LocalComm(rank, pipes, value))
+    except Exception as error:
+        report.send(error)
+    else:
+        report.send(None)
+    finally:
+        report.close()

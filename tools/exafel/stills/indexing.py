@@ -1,0 +1,133 @@
+"""Indexing of one shot with a known unit cell: search, refine, take the spots away, and look for the next lattice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from exafel.arrays import BoolArray, FloatArray
+from exafel.config.indexing import IndexingConfig, UnitCell
+from exafel.errors import ConfigError
+from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.geometry import Beam, Detector
+from exafel.io.reflections import ReflectionTable
+from exafel.stills.cell_symmetry import constrain_setting, reciprocal_metric, reference_setting
+from exafel.stills.lattice import Lattice, build_lattice
+from exafel.stills.misorientation import misorientation_deg
+from exafel.stills.orientation_search import search_orientations
+from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
+from exafel.stills.spot_vectors import SpotVectors, spot_vectors
+
+_CANDIDATES = 12  # orientations from the search that are refined
+_SAME_DEG = 0.5  # candidates closer than this are one
+
+
+def index_shot(spots: ReflectionTable, detector: Detector, beam: Beam, config: IndexingConfig) -> list[Lattice]:
+    """Index the spots of one shot, and refine every lattice found.
+
+    Parameters
+    ----------
+    spots
+        Strong spots: ``xyzobs.px.value``, ``xyzobs.px.variance``, ``panel``, ``flags``, ``intensity.sum.value``.
+    detector, beam
+        Geometry of the shot; the beam's spectrum is used where it has one.
+    config
+        The known cell, and what makes a lattice acceptable.
+
+    Returns
+    -------
+    list of Lattice
+        In the order found, at most `config.max_lattices`; empty where the shot cannot be indexed.
+
+    Raises
+    ------
+    ConfigError
+        The configuration names no unit cell, or an unknown space group.
+    """
+    if config.unit_cell is None:
+        raise ConfigError(
+            "indexing needs the unit cell", where="stills.indexing.unit_cell", hint="give a, b, c, alpha, beta, gamma"
+        )
+    hall = str(space_group(config.space_group).hall)
+    if len(spots) < config.min_spots:
+        return []
+    vectors = spot_vectors(spots, detector, beam, floor_px=config.refinement.centroid_error_px)
+    free = np.ones(len(spots), dtype=np.bool_)
+    lattices: list[Lattice] = []
+    while len(lattices) < config.max_lattices and np.count_nonzero(free) >= config.min_spots:
+        rows = np.flatnonzero(free)
+        found = _find_lattice(vectors.select(rows), beam, config, config.unit_cell, hall)
+        if found is None:
+            break
+        lattices.append(build_lattice(found, rows, spots, detector, beam, hall, config.mosaicity))
+        free[rows[found.rows[found.used]]] = False
+    return lattices
+
+
+def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: UnitCell, hall: str) -> Refined | None:
+    reference = reference_setting(cell, hall)
+    chosen = search_spots(spots.rlp, config)
+    searched = spots.select(chosen)
+    bases = search_orientations(
+        searched.rlp, np.asarray(np.linalg.inv(reference)), hall, config.cell_tolerance, keep=_CANDIDATES
+    )
+    restraint = CellRestraint(reciprocal_metric(reference), config.cell_tolerance / 2)
+    d_start = 1.0 / float(np.linalg.norm(searched.rlp, axis=1).max())
+    best: Refined | None = None
+    seen: list[FloatArray] = []
+    for basis in bases:
+        start = constrain_setting(np.linalg.inv(basis), hall)
+        if any(_same(start, other, hall) for other in seen):
+            continue
+        seen.append(start)
+        refined = refine_lattice(
+            start,
+            hall,
+            searched,
+            beam,
+            config.refinement,
+            hkl_tolerance=config.hkl_tolerance,
+            restraint=restraint,
+            d_min_start=2 * d_start,
+        )
+        if refined is None:
+            continue
+        seen.append(refined.A)
+        if best is None or refined.n_used > best.n_used:
+            best = refined
+    if best is None:
+        return None
+    final = refine_lattice(
+        best.A,
+        hall,
+        spots,
+        beam,
+        config.refinement,
+        hkl_tolerance=config.hkl_tolerance,
+        restraint=restraint,
+        d_min_start=d_start,
+    )
+    return final if final is not None and _acceptable(final, len(spots), config, cell) else None
+
+
+def search_spots(rlp: FloatArray, config: IndexingConfig) -> BoolArray:
+    """Choose the spots that the search uses: from low resolution on, to a number and to a resolution."""
+    size = np.linalg.norm(rlp, axis=1)
+    order = np.argsort(size, kind="stable")
+    chosen = np.zeros(len(rlp), dtype=np.bool_)
+    chosen[order[: config.max_search_spots]] = True
+    fine = size > 1.0 / config.search_d_min_angstrom
+    enough = np.count_nonzero(chosen & ~fine) >= config.min_spots
+    return np.asarray(chosen & ~fine) if enough else chosen
+
+
+def _same(first: FloatArray, second: FloatArray, hall: str) -> bool:
+    return misorientation_deg(first, second, space_group(hall), equivalence="laue") < _SAME_DEG
+
+
+def _acceptable(found: Refined, n_spots: int, config: IndexingConfig, cell: UnitCell) -> bool:
+    if found.n_used < max(config.min_indexed, config.min_indexed_fraction * n_spots):
+        return False
+    refined = cell_from_basis(np.asarray(np.linalg.inv(found.A)))
+    edges = max(abs(new / old - 1.0) for new, old in zip(refined[:3], cell[:3], strict=True))
+    angles = max(abs(new - old) for new, old in zip(refined[3:], cell[3:], strict=True))
+    return max(edges, np.radians(angles)) <= config.cell_tolerance

@@ -1,0 +1,80 @@
+"""The wavelength that a reflection selects of a shot's spectrum.
+
+A reciprocal-lattice point has the distance eps(k) = |k s0 + r| - k from the Ewald sphere of wave number k. With a
+normal law of standard deviation sigma for the shape of the point, channel k of weight w contributes
+w exp(-eps^2 / 2 sigma^2) to the spot, so the spot's position is that for the mean k under these contributions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exafel.arrays import FloatArray
+from exafel.io.geometry import Beam
+from exafel.stills.spot_vectors import SpotVectors
+
+_MAX_CHANNELS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class WaveNumbers:
+    """Channels of a spectrum: wave numbers relative to the mean's (1/angstrom) and weights that sum to 1."""
+
+    offset: FloatArray
+    weight: FloatArray
+
+
+def wave_numbers(beam: Beam) -> WaveNumbers | None:
+    """Spectrum of a beam around its mean wavelength; neighbouring channels joined to forty at most, None without."""
+    spectrum = beam.spectrum
+    if spectrum is None or len(spectrum.weights) < 2:
+        return None
+    weight = np.clip(spectrum.weights, 0.0, None)
+    if weight.sum() <= 0:
+        return None
+    k = 1.0 / spectrum.wavelengths_angstrom
+    order = np.argsort(k)
+    k, weight = k[order], weight[order] / weight.sum()
+    inside = (np.cumsum(weight) > 1e-4) & (np.cumsum(weight[::-1])[::-1] > 1e-4)
+    edges = np.arange(0, np.count_nonzero(inside), -(-np.count_nonzero(inside) // _MAX_CHANNELS))
+    k, weight = k[inside], weight[inside]
+    joined = np.add.reduceat(weight, edges)
+    centre = np.add.reduceat(weight * k, edges)[joined > 0] / joined[joined > 0]
+    return WaveNumbers(centre - 1.0 / beam.wavelength_angstrom, joined[joined > 0] / joined.sum())
+
+
+def selected_wave_numbers(
+    spectrum: WaveNumbers | None, distance: FloatArray, spots: SpotVectors, variance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean wave number of the channels that excite each reflection.
+
+    Parameters
+    ----------
+    spectrum
+        The shot's channels; None for a single wavelength.
+    distance
+        Distance of each reflection from the Ewald sphere of the mean wavelength, shape (n,), 1/angstrom.
+    spots
+        The spots, for their directions.
+    variance
+        Variance of the distance that the crystal alone causes, shape (n,), 1/angstrom^2.
+
+    Returns
+    -------
+    wave_number
+        Shape (n,), 1/angstrom.
+    spread
+        Variance of the distance over the contributing channels, shape (n,), 1/angstrom^2.
+    """
+    if spectrum is None:
+        return np.full(len(spots), spots.wave_number), np.zeros(len(spots))
+    slope = spots.s1_unit @ spots.s0_unit - 1.0  # d eps / d k, -2 sin^2(theta)
+    eps = distance[:, None] + slope[:, None] * spectrum.offset
+    exponent = -0.5 * eps**2 / variance[:, None]
+    share = spectrum.weight * np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    mean = share @ spectrum.offset
+    second = share @ spectrum.offset**2
+    return spots.wave_number + mean, slope**2 * np.maximum(second - mean**2, 0.0)
