@@ -158,7 +158,7 @@ class _Share:
 
     def _simulate(self, simulator: ShotSimulator) -> int:
         records = []
-        with NXmxWriter(self._frames, simulator.detector, len(self._shots)) as writer:
+        with NXmxWriter(self._frames, simulator.detector, len(self._shots), "gzip", name="simulation") as writer:
             for index, number in enumerate(self._shots):
                 shot = simulator.shot(number)
                 writer.append(shot.images, shot.beam)
