@@ -13,6 +13,7 @@ import typer
 import exafel
 from exafel.cli import config, report
 from exafel.cli import config, merge
+from exafel.cli import config, evaluate, merge, simulate
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ app = typer.Typer(
 
 app.add_typer(config.app, name="config")
 app.command("report")(report.report)
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(evaluate.app, name="evaluate")
 app.command("merge")(merge.merge)
 
 
