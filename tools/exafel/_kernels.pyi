@@ -2,6 +2,7 @@
 
 from exafel.arrays import FloatArray, Int32Array, IntArray
 from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
@@ -31,10 +32,6 @@ def pixel_factors(
     polarization_axis: FloatArray,
     polarization: float,
 ) -> None: ...
-from exafel.arrays import Int32Array
-from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-
-def isa() -> str: ...
 
 # io
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray

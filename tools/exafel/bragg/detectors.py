@@ -7,6 +7,9 @@ import numpy as np
 from exafel.config.simulate import GridDetector, ReadoutConfig
 from exafel.io.geometry import Detector, Panel
 
+_THIN_MM = 1e-6
+"""Thickness of the sensor: the forward model knows no parallax, and dxtbx refuses a sensor without a thickness."""
+
 FAST, SLOW = np.array([1.0, 0.0, 0.0]), np.array([0.0, -1.0, 0.0])
 
 
@@ -34,6 +37,8 @@ def grid_detector(config: GridDetector, readout: ReadoutConfig) -> Detector:
                     (pixel, pixel),
                     config.panel_size_px,
                     trusted_range=(float(low), float(np.floor(readout.saturation_photons * readout.gain)) - 1),
+                    thickness_mm=_THIN_MM,
+                    material="Si",
                     gain=readout.gain,
                 )
             )

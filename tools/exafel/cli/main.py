@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import config, evaluate, simulate
+from exafel.cli import config, report
 from exafel.cli import config, merge
+from exafel.cli import config, evaluate, merge, simulate
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(config.app, name="config")
+app.command("report")(report.report)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("merge")(merge.merge)

@@ -66,6 +66,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Summa
             sample = _Sample.prepare(config, step.out / "truth.mtz" if comm.rank == 0 else None)
         if comm.rank == 0:
             step.add_container(step.out / "truth.mtz", "mtz", rows=sample.n_structure_factors)
+            _remove_strays(step.out, comm.size)
+        comm.barrier()
         first, last = (config.n_shots * (comm.rank + i) // comm.size for i in (0, 1))
         with (
             step.phase("simulate"),
@@ -111,6 +113,13 @@ class _Sample:
         return _Sample(simulator, cell, group.hm, len(hkl))
 
 
+def _remove_strays(folder: Path, n_ranks: int) -> None:
+    """Remove what ranks left that a killed run had and this one has not."""
+    for path in [*folder.glob("rank-*.h5"), *folder.glob("truth-*.jsonl")]:
+        if int(path.stem.rsplit("-", 1)[-1]) >= n_ranks:
+            path.unlink()
+
+
 def _detector(config: SimulateSfxConfig) -> Detector:
     if not isinstance(config.detector, ExptDetector):
         return grid_detector(config.detector, config.readout)
@@ -149,7 +158,7 @@ class _Share:
 
     def _simulate(self, simulator: ShotSimulator) -> int:
         records = []
-        with NXmxWriter(self._frames, simulator.detector, len(self._shots)) as writer:
+        with NXmxWriter(self._frames, simulator.detector, len(self._shots), "gzip", name="simulation") as writer:
             for index, number in enumerate(self._shots):
                 shot = simulator.shot(number)
                 writer.append(shot.images, shot.beam)
