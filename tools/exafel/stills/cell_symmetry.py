@@ -37,12 +37,12 @@ def invariant_metrics(hall: str) -> FloatArray:
     units = np.zeros((6, 3, 3))
     for unit, (i, j) in zip(units, _SYMMETRIC, strict=True):
         unit[i, j] = unit[j, i] = 1.0 if i == j else np.sqrt(0.5)
-    averaged = sum(rotation @ units @ rotation.T for rotation in rotations) / len(rotations)
+    averaged = np.mean([rotation @ units @ rotation.T for rotation in rotations], axis=0)
     projector = np.einsum("aij,bij->ab", units, averaged)
     # Without an orthogonal basis the average is a projector but not a symmetric one: its range is what is wanted.
     left, singular, _ = np.linalg.svd(projector)
     free = left[:, singular > 1e-9]
-    basis = np.einsum("ak,aij->kij", free, units)
+    basis = np.asarray(np.einsum("ak,aij->kij", free, units))
     basis.setflags(write=False)
     return basis
 

@@ -130,4 +130,4 @@ def _acceptable(found: Refined, n_spots: int, config: IndexingConfig, cell: Unit
     refined = cell_from_basis(np.asarray(np.linalg.inv(found.A)))
     edges = max(abs(new / old - 1.0) for new, old in zip(refined[:3], cell[:3], strict=True))
     angles = max(abs(new - old) for new, old in zip(refined[3:], cell[3:], strict=True))
-    return max(edges, np.radians(angles)) <= config.cell_tolerance
+    return bool(max(edges, np.radians(angles)) <= config.cell_tolerance)

@@ -17,7 +17,13 @@ from exafel.arrays import BoolArray, FloatArray, IntArray
 from exafel.config.indexing import RefinementConfig
 from exafel.io.geometry import Beam
 from exafel.stills.cell_symmetry import invariant_metrics, reciprocal_basis, reciprocal_metric, rotation_of
-from exafel.stills.spectrum import WaveNumbers, selected_wave_numbers, wave_numbers
+from exafel.stills.spectrum import (
+    WaveNumbers,
+    estimate_bandwidth,
+    gaussian_spectrum,
+    selected_wave_numbers,
+    wave_numbers,
+)
 from exafel.stills.spot_errors import fit_log_variance, rayleigh_outliers
 from exafel.stills.spot_vectors import SpotVectors
 
@@ -162,11 +168,14 @@ class _Fit:
         if len(self.hkl) < n_needed:
             return False
         mean_k = np.full(len(self.hkl), self.spots.wave_number)
-        distance = self.displacement(A, mean_k)[:, 2]
+        displacement = self.displacement(A, mean_k)
+        distance = displacement[:, 2]
         if not len(self.variance):
             self._covariates = np.log(np.column_stack([self.spots.intensity, np.linalg.norm(self.hkl @ A.T, axis=1)]))
             self.variance = self._variances(np.repeat(distance[:, None] ** 2, 3, axis=1))
-        self.wave_number, spread = selected_wave_numbers(self._spectrum, distance, self.spots, self.variance[:, 2])
+        self.wave_number, spread = selected_wave_numbers(
+            self._channels(displacement), distance, self.spots, self.variance[:, 2]
+        )
         moments = self.displacement(A, self.wave_number) ** 2
         z2 = moments.copy()
         moments[:, 2] += spread
@@ -175,6 +184,12 @@ class _Fit:
         if self._config.outlier_rejection == "sauter_poon":
             self.used = ~(rayleigh_outliers(z2[:, 0] + z2[:, 1]) | rayleigh_outliers(z2[:, 2], degrees=1))
         return int(np.count_nonzero(self.used)) >= n_needed
+
+    def _channels(self, displacement: FloatArray) -> WaveNumbers | None:
+        if self._spectrum is not None or not self._config.estimate_bandwidth:
+            return self._spectrum
+        sigma = estimate_bandwidth(displacement, self.spots, self.used)
+        return gaussian_spectrum(sigma) if sigma > 0 else None
 
     def _variances(self, moments: FloatArray) -> FloatArray:
         return np.column_stack([fit_log_variance(moments[:, k], self._covariates, self.used) for k in range(3)])

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exafel.arrays import FloatArray
+from exafel.arrays import BoolArray, FloatArray
 from exafel.io.geometry import Beam
 from exafel.stills.spot_vectors import SpotVectors
 
 _MAX_CHANNELS = 40
+_MIN_SPOTS = 20
+_MEDIAN_CHI2 = 0.455  # median of the square of a standard normal deviate
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,48 @@ def wave_numbers(beam: Beam) -> WaveNumbers | None:
     joined = np.add.reduceat(weight, edges)
     centre = np.add.reduceat(weight * k, edges)[joined > 0] / joined[joined > 0]
     return WaveNumbers(centre - 1.0 / beam.wavelength_angstrom, joined[joined > 0] / joined.sum())
+
+
+def gaussian_spectrum(sigma: float) -> WaveNumbers:
+    """Channels of a normal law of wave numbers with standard deviation `sigma`, 1/angstrom."""
+    t = np.linspace(-3.0, 3.0, 25)
+    weight = np.exp(-0.5 * t**2)
+    return WaveNumbers(sigma * t, weight / weight.sum())
+
+
+def estimate_bandwidth(displacement: FloatArray, spots: SpotVectors, used: BoolArray) -> float:
+    """Standard deviation of the wave number where no spectrum was recorded, from the spots of the shot.
+
+    A reflection that is excited by the wave number k + dk has, relative to the mean k, the radial displacement
+    dk sin(2 theta) and the distance dk 2 sin^2(theta) from the Ewald sphere. No other cause makes these two go
+    together in this way, so their weighted covariance over the spots gives the variance of dk.
+
+    Parameters
+    ----------
+    displacement
+        r_calc - r_obs at the mean wavelength in the frames of the spots, shape (n, 3), 1/angstrom.
+    spots
+        The spots.
+    used
+        Which of them to use, shape (n,).
+
+    Returns
+    -------
+    float
+        Standard deviation, 1/angstrom; 0 where the covariance is below three standard errors.
+    """
+    if np.count_nonzero(used) < _MIN_SPOTS:
+        return 0.0
+    cosine = (spots.s1_unit @ spots.s0_unit)[used]
+    shape = np.sqrt(1.0 - cosine**2) * (1.0 - cosine)
+    radial, distance = displacement[used, 0], displacement[used, 2]
+    variance = float(np.median(radial**2) * np.median(distance**2)) / _MEDIAN_CHI2**2
+    if variance <= 0:
+        return 0.0
+    limit = 9.0 * np.sqrt(variance)
+    information = float((shape**2).sum())
+    estimate = float(shape @ np.clip(radial * distance, -limit, limit)) / information
+    return float(np.sqrt(estimate)) if estimate > 3.0 * np.sqrt(variance / information) else 0.0
 
 
 def selected_wave_numbers(
