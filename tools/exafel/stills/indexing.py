@@ -17,7 +17,8 @@ from exafel.stills.orientation_search import search_orientations
 from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
 
-_CANDIDATES = 12  # orientations from the search that are refined
+_CANDIDATES = 6  # orientations from the search that are refined
+_CLEAR = 0.7  # a candidate that explains this fraction of the spots needs no rival
 _SAME_DEG = 0.5  # candidates closer than this are one
 
 
@@ -94,6 +95,8 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
         seen.append(refined.A)
         if best is None or refined.n_used > best.n_used:
             best = refined
+        if best.n_used >= _CLEAR * len(searched):
+            break
     if best is None:
         return None
     final = refine_lattice(

@@ -13,11 +13,12 @@ import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
 from exafel.io.geometry import Beam
+from exafel.stills.spot_errors import MEDIAN_CHI2
 from exafel.stills.spot_vectors import SpotVectors
 
 _MAX_CHANNELS = 40
 _MIN_SPOTS = 20
-_MEDIAN_CHI2 = 0.455  # median of the square of a standard normal deviate
+_MIN_SHARE = 0.05  # smallest part of the variance of the distance that is left to the crystal
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,12 @@ class WaveNumbers:
 
     offset: FloatArray
     weight: FloatArray
+
+    @property
+    def variance(self) -> float:
+        """Variance of the wave number, 1/angstrom^2."""
+        mean = float(self.weight @ self.offset)
+        return float(self.weight @ self.offset**2) - mean**2
 
 
 def wave_numbers(beam: Beam) -> WaveNumbers | None:
@@ -80,7 +87,7 @@ def estimate_bandwidth(displacement: FloatArray, spots: SpotVectors, used: BoolA
     cosine = (spots.s1_unit @ spots.s0_unit)[used]
     shape = np.sqrt(1.0 - cosine**2) * (1.0 - cosine)
     radial, distance = displacement[used, 0], displacement[used, 2]
-    variance = float(np.median(radial**2) * np.median(distance**2)) / _MEDIAN_CHI2**2
+    variance = float(np.median(radial**2) * np.median(distance**2)) / MEDIAN_CHI2**2
     if variance <= 0:
         return 0.0
     limit = 9.0 * np.sqrt(variance)
@@ -90,20 +97,20 @@ def estimate_bandwidth(displacement: FloatArray, spots: SpotVectors, used: BoolA
 
 
 def selected_wave_numbers(
-    spectrum: WaveNumbers | None, distance: FloatArray, spots: SpotVectors, variance: FloatArray
+    spectrum: WaveNumbers, distance: FloatArray, spots: SpotVectors, variance: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Mean wave number of the channels that excite each reflection.
 
     Parameters
     ----------
     spectrum
-        The shot's channels; None for a single wavelength.
+        The shot's channels.
     distance
         Distance of each reflection from the Ewald sphere of the mean wavelength, shape (n,), 1/angstrom.
     spots
         The spots, for their directions.
     variance
-        Variance of the distance that the crystal alone causes, shape (n,), 1/angstrom^2.
+        Variance of the distance, spectrum and crystal together, shape (n,), 1/angstrom^2.
 
     Returns
     -------
@@ -112,11 +119,10 @@ def selected_wave_numbers(
     spread
         Variance of the distance over the contributing channels, shape (n,), 1/angstrom^2.
     """
-    if spectrum is None:
-        return np.full(len(spots), spots.wave_number), np.zeros(len(spots))
     slope = spots.s1_unit @ spots.s0_unit - 1.0  # d eps / d k, -2 sin^2(theta)
+    crystal = np.maximum(variance - slope**2 * spectrum.variance, _MIN_SHARE * variance)
     eps = distance[:, None] + slope[:, None] * spectrum.offset
-    exponent = -0.5 * eps**2 / variance[:, None]
+    exponent = -0.5 * eps**2 / crystal[:, None]
     share = spectrum.weight * np.exp(exponent - exponent.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
     mean = share @ spectrum.offset
