@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,14 @@ def _vector(value: Sequence[float] | FloatArray) -> FloatArray:
     array = np.asarray(value, dtype=np.float64)
     array.setflags(write=False)
     return array
+
+
+def rotation_matrix(axis: FloatArray, angle_rad: float) -> FloatArray:
+    """Rotation by `angle_rad` about the unit vector `axis` (Rodrigues), shape (3, 3)."""
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    turn: FloatArray = np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * cross @ cross
+    return turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +179,15 @@ class Detector:
     def n_pixels(self) -> int:
         """Number of pixels of all panels."""
         return sum(panel.image_size[0] * panel.image_size[1] for panel in self.panels)
+
+    def fingerprint(self) -> bytes:
+        """Hash that two detectors share exactly if all fields of their panels are the same."""
+        digest = hashlib.sha256()
+        for panel in self.panels:
+            for name in panel.__dataclass_fields__:
+                value = getattr(panel, name)
+                digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+        return digest.digest()
 
     def pixel_to_lab(self, panel: AnyArray, xy_px: FloatArray) -> FloatArray:
         """Laboratory positions (n, 3) in mm of pixel positions (n, 2) on the panels numbered `panel` (n,)."""
