@@ -11,6 +11,7 @@ from exafel.arrays import FloatArray, IntArray
 from exafel.io.crystal import orthogonalization
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.reflections import ReflectionTable
+from exafel.stills.cell_symmetry import lattice_points
 
 
 def flat_detector(distance_mm: float = 120.0, size: int = 2000, pixel_mm: float = 0.1, gap: int = 20) -> Detector:
@@ -60,7 +61,7 @@ def simulate_shot(
     bandwidth: float = 0.0,
     n_foreign: int = 0,
     wavelength: float = 1.3,
-    n_max: int | None = None,
+    hall: str = "P 1",
 ) -> Shot:
     """Spots of lattices on a still: reflections within a normal law of their distance from the Ewald sphere.
 
@@ -71,6 +72,7 @@ def simulate_shot(
     positions, panels, indices, intensities = [], [], [], []
     for A in settings:
         hkl = _indices(A, d_min)
+        hkl = hkl[lattice_points(hkl.astype(np.float64), hall)]
         r = hkl @ A.T
         k = (1.0 + bandwidth * rng.normal(size=len(hkl))) / wavelength
         ray = k[:, None] * s0 + r
@@ -90,7 +92,7 @@ def simulate_shot(
         indices.append(np.zeros((n_foreign, 3), dtype=np.int64))
         intensities.append(np.full(n_foreign, 500.0))
     xy, hkl = np.concatenate(positions), np.concatenate(indices)
-    order = rng.permutation(len(xy))[:n_max]
+    order = rng.permutation(len(xy))
     spots = ReflectionTable(
         {
             "xyzobs.px.value": np.column_stack([xy, np.zeros(len(xy))])[order],

@@ -17,7 +17,8 @@ from exafel.stills.orientation_search import search_orientations
 from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
 
-_CANDIDATES = 6  # orientations from the search that are refined
+_CANDIDATES = 40  # orientations from the search that are looked at
+_REFINED = 6  # different ones among them that are refined
 _CLEAR = 0.7  # a candidate that explains this fraction of the spots needs no rival
 _SAME_DEG = 0.5  # candidates closer than this are one
 
@@ -75,10 +76,14 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
     d_start = 1.0 / float(np.linalg.norm(searched.rlp, axis=1).max())
     best: Refined | None = None
     seen: list[FloatArray] = []
+    tried = 0
     for basis in bases:
         start = constrain_setting(np.linalg.inv(basis), hall)
         if any(_same(start, other, hall) for other in seen):
             continue
+        if tried == _REFINED:
+            break
+        tried += 1
         seen.append(start)
         refined = refine_lattice(
             start,

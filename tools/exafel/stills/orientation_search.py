@@ -19,13 +19,13 @@ import numpy as np
 from exafel import _kernels
 from exafel.arrays import FloatArray, IntArray
 from exafel.io.crystal import cell_from_basis, space_group
+from exafel.stills.cell_symmetry import lattice_points
 from exafel.stills.misorientation import rotation_operations
 
 _WIDTH = 0.3  # half width of the score, in units of the index
 _STEP = 0.3  # step of a search in units of the index at the spots of highest resolution
 _VECTORS_PER_AXIS = 30
 _TURNS_PER_VECTOR = 2
-_PROMISING = 4  # orientations whose axes are fitted, for each one that is wanted
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def search_orientations(rlp: FloatArray, basis: FloatArray, hall: str, tolerance
         for found, score in _turns(vectors, basis, axis, rlp, _STEP / (finest * longest)):
             bases.append(found)
             scores.append(score)
-    order = np.argsort(-np.array(scores), kind="stable")[: _PROMISING * keep]
+    order = np.argsort(-np.array(scores), kind="stable")[:keep]
     promising = np.stack([bases[number] for number in order])
-    counts = _indexed_spots(promising, rlp, tolerance)
-    return promising[np.argsort(-counts, kind="stable")[:keep]]
+    counts = _indexed_spots(promising, rlp, hall, tolerance)
+    return promising[np.argsort(-counts, kind="stable")]
 
 
 @lru_cache(maxsize=16)
@@ -91,12 +91,14 @@ def _axes(basis: tuple[tuple[float, ...], ...], hall: str) -> tuple[_Axis, ...]:
     return tuple(axes)
 
 
-def _indexed_spots(bases: FloatArray, rlp: FloatArray, tolerance: float) -> IntArray:
+def _indexed_spots(bases: FloatArray, rlp: FloatArray, hall: str, tolerance: float) -> IntArray:
     """Count the spots near integers along all three axes of each basis, after a fit of every axis, shape (m,)."""
     lengths = np.linalg.norm(bases.reshape(-1, 3), axis=1, keepdims=True)
     axes = _refine_vectors(bases.reshape(-1, 3), rlp, lengths, tolerance)
     index = (axes @ rlp.T).reshape(len(bases), 3, len(rlp))
-    return np.asarray(np.count_nonzero(np.abs(index - np.rint(index)).max(axis=1) < _WIDTH / 2, axis=1))
+    nearest = np.rint(index)
+    near = np.abs(index - nearest).max(axis=1) < _WIDTH / 2
+    return np.asarray(np.count_nonzero(near & lattice_points(nearest.swapaxes(1, 2), hall), axis=1))
 
 
 def _n_directions(highest_index: float) -> int:

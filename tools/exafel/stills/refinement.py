@@ -16,7 +16,13 @@ import numpy as np
 from exafel.arrays import BoolArray, FloatArray, IntArray
 from exafel.config.indexing import RefinementConfig
 from exafel.io.geometry import Beam
-from exafel.stills.cell_symmetry import invariant_metrics, reciprocal_basis, reciprocal_metric, rotation_of
+from exafel.stills.cell_symmetry import (
+    invariant_metrics,
+    lattice_points,
+    reciprocal_basis,
+    reciprocal_metric,
+    rotation_of,
+)
 from exafel.stills.spectrum import (
     WaveNumbers,
     estimate_bandwidth,
@@ -118,15 +124,17 @@ def refine_lattice(
     finest = float(np.linalg.norm(spots.rlp, axis=1).max(initial=0.0))
     limit = 1.0 / d_min_start
     metrics = invariant_metrics(hall) if config.refine_cell else np.zeros((0, 3, 3))
+    outlier = np.zeros(len(spots), dtype=np.bool_)
     state: Refined | None = None
     for _ in range(config.max_macrocycles):
-        rows, hkl = _assign(A, spots, hkl_tolerance, limit)
-        fit = _Fit(hkl, spots.select(rows), spectrum, config)
+        rows, hkl = _assign(A, hall, spots, hkl_tolerance, limit)
+        fit = _Fit(hkl, spots.select(rows), ~outlier[rows], spectrum, config)
         if not fit.prepare(A, n_needed=3 + len(metrics)):
             return None
         A = _minimise(A, metrics, fit, config, restraint)
         if not fit.prepare(A, n_needed=3 + len(metrics)):
             return None
+        outlier[rows] = ~fit.used
         current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A))
         done = limit >= finest and state is not None and _unchanged(state, current)
         state = current
@@ -140,13 +148,18 @@ class _Fit:
     """Indexed spots, with the errors and wave numbers that the present setting matrix gives them."""
 
     def __init__(
-        self, hkl: IntArray, spots: SpotVectors, spectrum: WaveNumbers | None, config: RefinementConfig
+        self,
+        hkl: IntArray,
+        spots: SpotVectors,
+        used: BoolArray,
+        spectrum: WaveNumbers | None,
+        config: RefinementConfig,
     ) -> None:
         self.hkl = hkl.astype(np.float64)
         self.spots = spots
         self._spectrum = spectrum
         self._config = config
-        self.used = np.ones(len(hkl), dtype=np.bool_)
+        self.used = used if 2 * np.count_nonzero(used) > len(used) else np.ones(len(hkl), dtype=np.bool_)
         self.wave_number = np.full(len(hkl), spots.wave_number)
         self.variance = np.ones((len(hkl), 3))
         self._covariates = np.log(
@@ -293,13 +306,14 @@ def _restraint(A: FloatArray, metrics: FloatArray, restraint: CellRestraint) -> 
     return 0.5 * scale * float((strain**2).sum()), scale * flat @ strain.ravel(), scale * flat @ flat.T
 
 
-def _assign(A: FloatArray, spots: SpotVectors, tolerance: float, limit: float) -> tuple[IntArray, IntArray]:
+def _assign(A: FloatArray, hall: str, spots: SpotVectors, tolerance: float, limit: float) -> tuple[IntArray, IntArray]:
     """Rows of the spots near integer indices up to a resolution, and the indices."""
     rlp = spots.rlp
     fractional = rlp @ np.linalg.inv(A).T
     hkl = np.rint(fractional)
     near = np.abs(fractional - hkl).max(axis=1) < tolerance
     near &= (np.linalg.norm(rlp, axis=1) <= limit * (1 + 1e-9)) & hkl.any(axis=1)
+    near &= lattice_points(hkl, hall)
     rows = np.flatnonzero(near)
     return rows, hkl[rows].astype(np.int64)
 
