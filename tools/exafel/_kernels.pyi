@@ -4,7 +4,7 @@ from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Ar
 
 def isa() -> str: ...
 
-# io
+# io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
     shape: tuple[int, int, int],

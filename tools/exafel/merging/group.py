@@ -1,0 +1,123 @@
+"""The exchange that brings all observations of a reflection to one rank, in an order that no rank count changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exafel.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from exafel.errors import InputError
+from exafel.merging.asu import KEY_BITS
+from exafel.parallel.comm import Communicator
+
+_LATTICE_BITS = 63 - KEY_BITS
+MAX_LATTICES = 1 << (_LATTICE_BITS - 1)
+"""Most lattices that can be merged at once: one bit of the order word says which half a lattice is in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Observations of reflections, one row each.
+
+    Parameters
+    ----------
+    order
+        Key of the reflection (`exafel.merging.asu`), then number of the lattice, then whether it is in the odd half,
+        packed so that sorting by it sorts by them, shape (n,).
+    intensity, variance
+        Shape (n,).
+    """
+
+    order: IntArray
+    intensity: FloatArray
+    variance: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def keys(self) -> IntArray:
+        """Key of the reflection, shape (n,)."""
+        return self.order >> _LATTICE_BITS
+
+    @property
+    def odd(self) -> BoolArray:
+        """Whether the lattice is in the odd half, shape (n,)."""
+        return (self.order & 1).astype(bool)
+
+    def starts(self) -> IntArray:
+        """First row of each reflection, for sorted observations, shape (k,)."""
+        keys = self.keys
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        return np.flatnonzero(first)
+
+    def take(self, rows: AnyArray | slice) -> Observations:
+        """Return chosen rows."""
+        return Observations(self.order[rows], self.intensity[rows], self.variance[rows])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Observations]) -> Observations:
+        """Join, part after part."""
+        if not parts:
+            return Observations(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+        return Observations(
+            np.concatenate([part.order for part in parts]),
+            np.concatenate([part.intensity for part in parts]),
+            np.concatenate([part.variance for part in parts]),
+        )
+
+
+def order_words(keys: IntArray, lattice: IntArray, odd: BoolArray) -> IntArray:
+    """Pack key, lattice number and half of each observation, shape (n,).
+
+    Raises
+    ------
+    InputError
+        A lattice number is too large.
+    """
+    if lattice.size and int(lattice.max()) >= MAX_LATTICES:
+        raise InputError(f"more than {MAX_LATTICES} lattices cannot be merged at once")
+    return (keys << _LATTICE_BITS) | (lattice << 1) | odd.astype(np.int64)
+
+
+def owner(keys: IntArray, size: int) -> IntArray:
+    """Rank that merges each reflection, by a hash of its index that keeps Bijvoet mates together, shape (n,).
+
+    The mixer is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), so that neighbouring indices spread evenly.
+    """
+    x = (keys >> 1).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(size)).astype(np.int64)
+
+
+def group(local: Observations, comm: Communicator, slice_rows: int) -> Observations:
+    """Exchange observations so that each reflection's are all on one rank, sorted by reflection and lattice.
+
+    Parameters
+    ----------
+    local
+        This rank's observations, those of one lattice in the lattice's own order.
+    comm
+        The ranks.
+    slice_rows
+        Rows that a rank sends at once, so that send buffers stay small beside the observations.
+
+    Returns
+    -------
+    This rank's share, sorted: the same rows for a reflection whatever the number of ranks and the order of files.
+    """
+    if comm.size == 1:
+        return local.take(np.argsort(local.order, kind="stable"))
+    received: list[Observations] = []
+    n_slices = max(comm.allgather(-(-len(local) // slice_rows)))
+    for number in range(n_slices):
+        part = local.take(slice(number * slice_rows, (number + 1) * slice_rows))
+        to = owner(part.keys, comm.size)
+        sent = [part.take(to == rank) for rank in range(comm.size)]
+        received.extend(comm.alltoall(sent))
+    mine = Observations.concatenate(received)
+    return mine.take(np.argsort(mine.order, kind="stable"))
