@@ -23,8 +23,10 @@ def checked_config():
             require_paths(links["stills"].inputs, "images")
     except ExafelError as error:
         raise WorkflowError(str(error)) from None
-    # The models of the installed package and the schema of this checkout must be of one version.
-    validate(model.model_dump(mode="json"), workflow.source_path("../config/schema.json"), set_default=False)
+    try:
+        validate(model.model_dump(mode="json"), workflow.source_path("../config/schema.json"), set_default=False)
+    except WorkflowError:
+        raise WorkflowError("the exafel installed is not of this checkout's version: pip install . again") from None
     return model, links
 
 
