@@ -28,7 +28,14 @@ HALL = "P 4nw 2abw"
 def detector() -> Detector:
     """Two panels of 120 x 90 pixels side by side, 100 mm downstream, with a gap of 10 pixels between them."""
     panels = [
-        Panel(f"p{n}", np.array([-12.5 + 13.0 * n, 4.5, -100.0]), np.array([1.0, 0, 0]), np.array([0, -1.0, 0]), (0.1, 0.1), (120, 90))
+        Panel(
+            f"p{n}",
+            np.array([-12.5 + 13.0 * n, 4.5, -100.0]),
+            np.array([1.0, 0, 0]),
+            np.array([0, -1.0, 0]),
+            (0.1, 0.1),
+            (120, 90),
+        )
         for n in range(2)
     ]
     return Detector(tuple(panels))
@@ -41,7 +48,13 @@ class ResultsMaker:
     trial: Path
 
     def manifest(
-        self, step: str, summary: Mapping[str, Any], containers: Sequence[Container] = (), *, ranks: int = 2, config: Mapping[str, Any] | None = None
+        self,
+        step: str,
+        summary: Mapping[str, Any],
+        containers: Sequence[Container] = (),
+        *,
+        ranks: int = 2,
+        config: Mapping[str, Any] | None = None,
     ) -> Path:
         folder = self.trial / step
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ rule stills:
     input:
         # Image folders, not each image in them: the step itself records every file.
         images=results_of("stills") or inputs("stills"),
+        files=named_files("stills"),
     output:
         # The step decides by its manifest what is still valid, so Snakemake leaves the old one where it is.
         manifest=update("<results>/stills/manifest.json"),

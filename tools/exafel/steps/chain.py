@@ -76,6 +76,8 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     named: list[str | None] = []
     if step == "simulate" and config.simulate is not None:
         named = [config.simulate.structure, getattr(config.simulate.detector, "path", None)]
+    elif step == "stills":
+        named = [config.stills.geometry.reference, config.stills.geometry.mask]
     elif step == "merge":
         named = [config.merge.scaling.model, config.merge.statistics.cciso_model]
     return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
