@@ -1,8 +1,10 @@
-from exafel.arrays import Int32Array
+"""Compiled kernels."""
+
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
 
-# io
+# io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
     shape: tuple[int, int, int],
@@ -12,11 +14,55 @@ def decode_cbf_packed(
     sections_correlated: bool = True,
 ) -> Int32Array: ...
 def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
-"""Compiled kernels."""
 
-from exafel.arrays import Float32Array
+# spot finding
+def strong_pixels(
+    image: AnyArray,
+    mask: BoolArray,
+    *,
+    kernel_fast: int,
+    kernel_slow: int,
+    sigma_background: float,
+    sigma_strong: float,
+    global_threshold: float,
+    min_count: int,
+    gain: float,
+) -> IntArray: ...
+def spots_from_pixels(
+    image: AnyArray,
+    mask: BoolArray,
+    found: IntArray,
+    *,
+    min_pixels: int,
+    max_pixels: int,
+    margin: int,
+    gain: float,
+    trusted_maximum: float,
+) -> dict[str, AnyArray]: ...
 
-def isa() -> str: ...
+# prediction and integration
+def reflections_near_sphere(
+    A: FloatArray,
+    s0: FloatArray,
+    *,
+    d_min: float,
+    half_mosaicity_rad: float,
+    domain_size: float,
+    half_bandwidth: float,
+) -> Int32Array: ...
+def integrate_panel(
+    image: AnyArray,
+    mask: BoolArray,
+    shapes: FloatArray,
+    *,
+    gain: float,
+    outlier_sigma: float,
+    max_rejections: int,
+    min_background: int,
+    gap: float,
+    background: float,
+    min_width_px: float,
+) -> dict[str, AnyArray]: ...
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
