@@ -9,7 +9,7 @@ import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
 from exafel.config.merge import SignificanceFilterConfig, UnitCellFilterConfig
-from exafel.io.crystal import space_group
+from exafel.io.crystal import space_group_of_hall
 
 
 def similar_cells(cell: Sequence[float], target: Sequence[float], config: UnitCellFilterConfig) -> bool:
@@ -31,7 +31,7 @@ def similar_cells(cell: Sequence[float], target: Sequence[float], config: UnitCe
 @lru_cache(maxsize=1024)
 def same_laue_group(first: str, second: str) -> bool:
     """Whether two space groups, by Hall symbol, share Laue group and centring: a still cannot tell more than that."""
-    one, other = space_group(first), space_group(second)
+    one, other = space_group_of_hall(first), space_group_of_hall(second)
     return bool(one.laue_str() == other.laue_str() and one.centring_type() == other.centring_type())
 
 
