@@ -8,6 +8,7 @@ namespace nb = nanobind;
 void bind_indexing(nb::module_ &m);
 void bind_integration(nb::module_ &m);
 void bind_io(nb::module_ &m);
+void bind_merging(nb::module_ &m);
 void bind_spotfinding(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
@@ -16,5 +17,6 @@ NB_MODULE(_kernels, m) {
   bind_indexing(m);
   bind_integration(m);
   bind_io(m);
+  bind_merging(m);
   bind_spotfinding(m);
 }
