@@ -15,6 +15,7 @@ from exafel.cli import config, report
 from exafel.cli import config, merge
 from exafel.cli import config, evaluate, merge, simulate
 from exafel.cli import config, merge, stills
+from exafel.cli import config, evaluate, merge, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -27,9 +28,9 @@ app = typer.Typer(
 
 app.add_typer(config.app, name="config")
 app.command("report")(report.report)
+app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
-app.command("stills")(stills.stills)
 app.command("merge")(merge.merge)
 
 
