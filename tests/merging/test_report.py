@@ -13,20 +13,6 @@ SHELL = Shell(
 def test_a_table_has_a_line_a_shell_and_one_for_all() -> None:
     lines = shell_table([SHELL, SHELL.model_copy(update={"d_max": 4.3089, "d_min": 3.0})], SHELL).splitlines()
     assert len(lines) == 5
-    assert lines[1].split() == [
-        "inf",
-        "4.31",
-        "400",
-        "19.5",
-        "4129",
-        "10.3",
-        "1090.7",
-        "3.29",
-        "18.99",
-        "95.1",
-        "344",
-        "22.7",
-        "32.8",
-        "-",
-    ]
+    text = "inf 4.31 400 19.5 4129 10.3 1090.7 3.29 18.99 95.1 344 22.7 32.8 -"
+    assert " ".join(lines[1].split()) == text
     assert len({len(line) for line in lines if line}) == 1
