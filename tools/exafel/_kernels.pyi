@@ -4,6 +4,34 @@ from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Ar
 
 def isa() -> str: ...
 
+# the diffraction forward model (bind_bragg.cpp)
+def add_bragg(
+    image: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+    wave_numbers: FloatArray,
+    weights: FloatArray,
+    blocks: FloatArray,
+    n_cells: FloatArray,
+    f_squared: FloatArray,
+    first_hkl: IntArray,
+    scale: float,
+    oversample: int,
+    cut: float,
+    all_pixels: bool,
+) -> int: ...
+def pixel_factors(
+    omega_p: FloatArray,
+    cos_two_theta: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+) -> None: ...
+
+# io
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
@@ -13,7 +41,6 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
-def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
 
 # spot finding
 def strong_pixels(

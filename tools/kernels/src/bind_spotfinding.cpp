@@ -77,6 +77,9 @@ nb::dict spots_from_pixels(const Image<T> &image, const Image<bool> &mask, const
   EXAFEL_COLUMN(y);
   EXAFEL_COLUMN(x_variance);
   EXAFEL_COLUMN(y_variance);
+  EXAFEL_COLUMN(xx);
+  EXAFEL_COLUMN(xy);
+  EXAFEL_COLUMN(yy);
 #undef EXAFEL_COLUMN
   return columns;
 }

@@ -16,6 +16,7 @@ struct Spot {
   double background;       // mean of the good pixels around, that are not strong
   double intensity, intensity_variance;
   double x, y, x_variance, y_variance;
+  double xx, xy, yy;       // second moments of the counts about the centroid
 };
 
 // Number of the group of each strong pixel, groups numbered by their first pixel; `n_groups` is their count.
@@ -131,17 +132,20 @@ Spot measure_spot(const T *image, const uint8_t *mask, const uint8_t *strong, in
   });
   if (s.intensity <= 0) {
     s.x = 0.5 * (s.x0 + s.x1), s.y = 0.5 * (s.y0 + s.y1);
-    s.x_variance = s.y_variance = 1.0 / 12;
+    s.x_variance = s.y_variance = s.xx = s.yy = 1.0 / 12;
     return s;
   }
   s.x = s.x0 + wx / s.intensity, s.y = s.y0 + wy / s.intensity;
   around.each(n_fast, [&](int64_t x, int64_t y, int64_t k, uint8_t cell) {
     if (!in_spot(k, cell)) return;
-    const double variance = gain * std::max(static_cast<double>(image[k]), 0.0);
+    const auto value = static_cast<double>(image[k]);
+    const double variance = gain * std::max(value, 0.0), w = (value - s.background) / s.intensity;
     const double dx = static_cast<double>(x) + 0.5 - s.x, dy = static_cast<double>(y) + 0.5 - s.y;
+    s.xx += w * dx * dx, s.xy += w * dx * dy, s.yy += w * dy * dy;
     vx += variance * (dx * dx + 1.0 / 12), vy += variance * (dy * dy + 1.0 / 12);
   });
   s.x_variance = vx / (s.intensity * s.intensity), s.y_variance = vy / (s.intensity * s.intensity);
+  s.xx = std::max(s.xx, 0.0), s.yy = std::max(s.yy, 0.0);
   return s;
 }
 
