@@ -22,8 +22,8 @@ from exafel.merging.combine import (
     allowed,
     corrected_variance,
     finest_resolution,
-    observations,
     tabulate,
+    take_observations,
 )
 from exafel.merging.consensus import find_target, load_reference, needs_lattices
 from exafel.merging.ev11 import Ev11
@@ -130,8 +130,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
             table, numbers = tabulate(lattices.accepted, comm)
         cell = table.average_cell() if config.set_average_unit_cell else target.cell.parameters
         with step.phase("group"):
-            local = observations(lattices.accepted, numbers)
-            lattices.accepted.clear()
+            local = take_observations(lattices.accepted, numbers)
             grouped = group(local, comm, config.slice_rows)
             del local
             margin = None if config.d_min is None else config.d_min * config.resolution_scalar
