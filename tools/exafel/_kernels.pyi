@@ -94,3 +94,17 @@ def integrate_panel(
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
+
+# merging
+def exact_sums(values: FloatArray, groups: IntArray, n_groups: int) -> IntArray: ...
+def ev11_sums(
+    squared: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    bins: IntArray,
+    n_bins: int,
+    *,
+    sdb: float,
+    sdadd: float,
+    floor: float,
+) -> IntArray: ...
