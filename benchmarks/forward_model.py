@@ -1,9 +1,9 @@
 """Speed of the forward model on one core: terms a second, and seconds for the demonstration's images.
 
 A term is one Gaussian of one (subpixel, energy channel, mosaic block), the unit in which nanoBragg's and diffBragg's
-speeds are given. Only terms whose exponent was computed are counted; the exponential of one that is below the cut is not. "Whole-image equivalent" is what a program that visits
-every term of every pixel would have had to compute for the same image; divided by our time it compares programs, it is
-not a number of computations.
+speeds are given. Only terms whose exponent was computed are counted; for those below the cut that is all there is to
+do. "Whole-image equivalent" is what a program that visits every term of every pixel would have had to compute for the
+same image; divided by our time it compares programs, it is not a number of computations.
 
 Run with ``python benchmarks/forward_model.py``; set OMP_NUM_THREADS=1 to keep NumPy to one core.
 """
