@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import config, merge
+from exafel.cli import config, merge, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(config.app, name="config")
+app.command("stills")(stills.stills)
 app.command("merge")(merge.merge)
 
 
