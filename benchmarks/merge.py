@@ -23,7 +23,7 @@ from exafel.io.experiment import Experiment, ImageRef
 from exafel.io.geometry import Beam, Detector
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.asu import AsymmetricUnit
-from exafel.merging.combine import corrected_variance, cut_resolution, observations, tabulate
+from exafel.merging.combine import allowed, corrected_variance, observations, tabulate
 from exafel.merging.group import group
 from exafel.merging.lattices import Lattice, Target, prepare_lattice
 from exafel.merging.merge import merge
@@ -57,7 +57,7 @@ class Maker:
     def lattice(self, number: int) -> tuple[Experiment, ReflectionTable]:
         chosen = self.rng.integers(len(self.unique), size=PER_LATTICE)
         true = self.true[chosen]
-        variance = 50.0 + true
+        variance = 400.0 * self.rng.uniform(0.5, 2.0, size=PER_LATTICE)
         s1 = self.rng.normal(size=(PER_LATTICE, 3)) * 0.3 + [0.0, 0.0, -1.0]
         weakened = polarization_factor(s1, self.beam)
         intensity = self.rng.normal(true, SDFAC * np.sqrt(variance + (SDADD * true) ** 2))
@@ -104,7 +104,7 @@ def made(n: int) -> None:
     local = observations(lattices, numbers)
     lattices.clear()
     cell = gemmi.UnitCell(*table.average_cell())
-    grouped = cut_resolution(group(local, comm, config.slice_rows), asu, cell, D_MIN * config.resolution_scalar)
+    grouped = allowed(group(local, comm, config.slice_rows), asu, cell, D_MIN * config.resolution_scalar)
     now = lap("group", now)
     variance, model = corrected_variance(grouped, config, comm)
     now = lap("errors", now)

@@ -4,6 +4,34 @@ from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Ar
 
 def isa() -> str: ...
 
+# the diffraction forward model (bind_bragg.cpp)
+def add_bragg(
+    image: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+    wave_numbers: FloatArray,
+    weights: FloatArray,
+    blocks: FloatArray,
+    n_cells: FloatArray,
+    f_squared: FloatArray,
+    first_hkl: IntArray,
+    scale: float,
+    oversample: int,
+    cut: float,
+    all_pixels: bool,
+) -> int: ...
+def pixel_factors(
+    omega_p: FloatArray,
+    cos_two_theta: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+) -> None: ...
+
+# io
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
@@ -66,3 +94,17 @@ def integrate_panel(
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
+
+# merging
+def exact_sums(values: FloatArray, groups: IntArray, n_groups: int) -> IntArray: ...
+def ev11_sums(
+    squared: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    bins: IntArray,
+    n_bins: int,
+    *,
+    sdb: float,
+    sdadd: float,
+    floor: float,
+) -> IntArray: ...

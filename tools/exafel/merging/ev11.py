@@ -5,17 +5,16 @@ sigma'^2 = sdfac^2 (sigma^2 + sdb^2 <I> + sdadd^2 <I>^2), with <I> the plain mea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
+from exafel._kernels import ev11_sums
 from exafel.arrays import FloatArray, IntArray
 from exafel.errors import InputError
-
-Sum = Callable[[FloatArray, IntArray, int], FloatArray]
-"""Sums of values (k, n) by group (n,) over all ranks, shape (k, n_groups); see `exafel.merging.sums`."""
+from exafel.merging.sums import total
+from exafel.parallel.comm import Communicator
 
 MIN_OBSERVATIONS = 20
 """Fewest deviations, over all ranks, that the model is fitted to."""
@@ -91,7 +90,7 @@ def intensity_bins(mean: FloatArray, low: float, high: float, n_bins: int) -> In
     return np.clip(np.searchsorted(limits, mean, side="right") - 1, 0, n_bins - 1).astype(np.int64)
 
 
-def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
+def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, comm: Communicator) -> Ev11:
     """Fit the error model so that deviations have unit variance in every intensity bin.
 
     The target is sum over bins of sqrt(N) (1 - sqrt(mean of squared normalized deviations))^2. In 1/sdfac it is a
@@ -103,15 +102,17 @@ def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
         This rank's deviations.
     bins
         Their intensity bins, shape (m,).
-    total
-        Sums over all ranks.
+    n_bins
+        Number of bins.
+    comm
+        The ranks.
 
     Raises
     ------
     InputError
         Fewer than 20 deviations on all ranks together: nothing to fit to.
     """
-    counts = total(np.ones((1, len(bins))), bins, n_bins)[0]
+    counts = comm.allreduce_sum(np.bincount(bins, minlength=n_bins).astype(np.float64))
     n_observations = int(counts.sum())
     if n_observations < MIN_OBSERVATIONS:
         raise InputError(
@@ -123,11 +124,8 @@ def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
 
     def target(parameters: FloatArray) -> tuple[float, FloatArray, float]:
         sdb, sdadd = parameters
-        variance = _inflated(data.variance, data.mean, sdb, sdadd)
-        ratio = data.squared / variance
-        slope = np.where(variance > _FLOOR * data.variance, ratio / variance, 0.0)
-        terms = np.stack([ratio, slope * data.mean, slope * data.mean**2])
-        sums = total(terms, bins, n_bins)[:, filled]
+        digits = ev11_sums(data.squared, data.mean, data.variance, bins, n_bins, sdb=sdb, sdadd=sdadd, floor=_FLOOR)
+        sums = total(digits, comm)[:, filled]
         rms = np.sqrt(sums[0] / n)
         weight = np.sqrt(n)
         inverse = float((weight * rms).sum() / (weight * rms**2).sum())  # 1/sdfac at the bottom of the parabola

@@ -19,8 +19,8 @@ from exafel.io.files import write_json
 from exafel.io.mtz import write_mtz
 from exafel.merging.combine import (
     LatticeTable,
+    allowed,
     corrected_variance,
-    cut_resolution,
     finest_resolution,
     observations,
     tabulate,
@@ -133,10 +133,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
             lattices.accepted.clear()
             grouped = group(local, comm, config.slice_rows)
             del local
-            if config.d_min is not None:
-                grouped = cut_resolution(
-                    grouped, target.asu, gemmi.UnitCell(*cell), config.d_min * config.resolution_scalar
-                )
+            margin = None if config.d_min is None else config.d_min * config.resolution_scalar
+            grouped = allowed(grouped, target.asu, gemmi.UnitCell(*cell), margin)
         with step.phase("errors"):
             variance, errors = corrected_variance(grouped, config, comm)
         with step.phase("merge"):
