@@ -55,8 +55,8 @@ _ALWAYS = {
     "mp.method": "multiprocessing",
     "mp.nproc": 1,
     "output.composite_output": True,
-    "output.indexed_filename": None,
-    "output.refined_experiments_filename": None,
+    "output.strong_filename": "%s_strong.refl",
+    "output.shoeboxes": False,
     "output.integration_pickle": None,
 }
 
@@ -83,7 +83,7 @@ def phil_text(config: StillsConfig, *, file_list: str, tags: Iterable[str] = ())
         phil["input.reference_geometry"] = str(Path(config.geometry.reference).resolve())
     phil["significance_filter.enable"] = config.integration.significance_filter is not None
     phil[f"{_FILTER}.ice_rings.filter"] = values["spotfinding.ice_ring_width"] is not None
-    phil["indexing.stills.refine_candidates_with_known_symmetry"] = values["indexing.unit_cell"] is not None
+    phil["indexing.stills.refine_candidates_with_known_symmetry"] = True
     phil.update(config.dials)
     entries = [*phil.items(), *(("input.image_tag", tag) for tag in tags)]
     return "".join(f"{name} = {_value(value)}\n" for name, value in entries)
