@@ -66,7 +66,7 @@ def _lattices_by_image(output: StillsOutput) -> dict[tuple[Path, int], list[Inte
         table = reflections.select(reflections["id"] == number)
         table["id"] = np.zeros(len(table), dtype=np.int32)
         table.identifiers = {0: experiment.identifier}
-        lattice = IntegratedLattice(experiment, table, ReflectionTable(), None)
+        lattice = IntegratedLattice(experiment, table, ReflectionTable())
         lattices[_key(experiment.image)].append(lattice)
     return lattices
 
