@@ -16,7 +16,6 @@ from exafel.io.frames import open_frames
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.stills.reader import ShotReader, move_to_distance
 
-
 SHIFT = np.array([0.3, -0.2, 1.0])
 
 
