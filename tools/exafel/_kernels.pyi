@@ -41,7 +41,6 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
-def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
 
 # spot finding
 def strong_pixels(
