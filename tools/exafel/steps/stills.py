@@ -217,6 +217,10 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
     )
 
 
+def _median(values: Sequence[float]) -> float:
+    return round(float(np.median(values)), 4)
+
+
 def batch_line(summary: StillsSummary) -> str:
     """One line on a batch: hit rate, indexed of hits and of all, cell."""
     cell = " ".join(f"{value:.2f}" for value in summary.cell_median)
