@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+import exafel
 from exafel.config.stills import StillsConfig
+from exafel.engines.registry import stills_engine
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group
 from exafel.io.frames import open_frames
@@ -18,6 +20,7 @@ from exafel.io.source import FrameSource
 from exafel.parallel.comm import Communicator
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, StepSummary, require_paths
+from exafel.steps.stills_engine import process_by_engine
 from exafel.steps.stills_files import ShotRow, write_results
 from exafel.stills.reader import ShotReader
 from exafel.stills.shot import Outcome, ShotResult, process_shot
@@ -66,6 +69,8 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: 
         An input does not exist.
     ConfigError
         There is no unit cell to index with, or no such space group.
+    EngineError
+        The engine is not installed.
     """
     if config.indexing.unit_cell is None:
         raise ConfigError(
@@ -76,7 +81,10 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: 
     extra = tuple(Path(name) for name in (config.geometry.reference, config.geometry.mask) if name is not None)
     if extra:
         inputs["geometry"] = require_paths(extra, "geometry files")
-    return StepRequest("stills", config, inputs, out, engine=engine or config.engine)
+    name = engine or config.engine
+    other = stills_engine(name)
+    version = exafel.__version__ if other is None else other.version()
+    return StepRequest("stills", config, inputs, out, engine=name, engine_version=version)
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> StillsSummary:
@@ -88,6 +96,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         An input cannot be read at all.
     NothingUsableError
         No shot was integrated; the message says what became of them.
+    EngineError
+        Another program was to do the step and cannot.
     """
     config = request.config
     assert isinstance(config, StillsConfig)
@@ -97,8 +107,12 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         with step.phase("open"):
             source = _open(request.inputs["images"], comm)
             reader = ShotReader(source, config.geometry)
+        engine = stills_engine(request.engine)
         with step.phase("shots"):
-            results = _process(reader, config, step, comm, hooks)
+            if engine is None:
+                results = _process(reader, config, step, comm, hooks)
+            else:
+                results = process_by_engine(engine, source, config, step, comm, hooks)
         with step.phase("write"):
             rows = write_results(results, config, step)
         gathered = comm.allgather(rows)
