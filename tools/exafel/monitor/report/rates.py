@@ -1,0 +1,155 @@
+"""Section: what became of the shots, overall and along the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from exafel.arrays import BoolArray
+from exafel.monitor.report.blocks import Fact, Facts, Figure, Numbers, Section, Table, text
+from exafel.monitor.report.charts import COLOURS, OUTCOME_COLOURS, WIDE_INCHES, bin_edges, canvas, svg
+from exafel.monitor.report.merged import percent
+from exafel.monitor.report.shots import OUTCOMES
+from exafel.monitor.report.trial import Trial
+
+
+def rates_section(trial: Trial, shots: pd.DataFrame | None, n_bins: int) -> Section | None:
+    """Outcomes of shots; None where there is no stills step.
+
+    Parameters
+    ----------
+    shots
+        Table a shot, see `exafel.monitor.report.shots`; None where there is none.
+    n_bins
+        Points of the curves along the run.
+    """
+    step = trial.steps.get("stills")
+    if step is None:
+        return None
+    section = Section("shots", "Shots: hits and indexing")
+    if shots is None or not len(shots):
+        section.note("The stills step has left no table of shots.", warning=True)
+        section.numbers = {"summary": step.summary}
+        return section
+    counts = outcome_counts(shots)
+    section.numbers = {"n_shots": len(shots), "outcomes": counts, "reasons": reason_counts(shots), **rates(shots)}
+    section.add(_facts(section.numbers), _bar(counts))
+    section.add(_outcome_table(shots))
+    if len(shots) >= 2:
+        section.add(_along_the_run(shots, n_bins))
+    return section
+
+
+def outcome_counts(shots: pd.DataFrame) -> dict[str, int]:
+    """Return the number of shots by outcome, in the order of processing, then any outcome not known here."""
+    found = shots["outcome"].value_counts()
+    names = [*OUTCOMES, *sorted(str(name) for name in found.index if name not in OUTCOMES)]
+    return {name: int(found[name]) for name in names if name in found.index}
+
+
+def reason_counts(shots: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of shots by outcome and reason, the most frequent first."""
+    table: dict[str, dict[str, int]] = {}
+    for outcome in outcome_counts(shots):
+        counted = shots.loc[shots["outcome"] == outcome, "reason"].value_counts()
+        table[outcome] = {str(reason): int(count) for reason, count in counted.items()}
+    return table
+
+
+def is_hit(shots: pd.DataFrame) -> BoolArray:
+    """Return which shots had enough spots, shape (n,)."""
+    return np.asarray(~shots["outcome"].isin(["no_hit", "error"]), dtype=bool)
+
+
+def is_indexed(shots: pd.DataFrame) -> BoolArray:
+    """Return which shots had a lattice found, whatever became of it later, shape (n,)."""
+    return np.asarray(shots["outcome"].isin(["integrated", "integrate_failed"]), dtype=bool)
+
+
+def rates(shots: pd.DataFrame) -> dict[str, float | None]:
+    """Hit and indexing rates as fractions."""
+    n, hits, indexed = len(shots), int(is_hit(shots).sum()), int(is_indexed(shots).sum())
+    integrated = int((shots["outcome"] == "integrated").sum())
+    return {
+        "hit_rate": hits / n if n else None,
+        "indexed_of_hits": indexed / hits if hits else None,
+        "indexed_of_shots": indexed / n if n else None,
+        "integrated_of_shots": integrated / n if n else None,
+    }
+
+
+def _facts(numbers: dict[str, Any]) -> Facts:
+    outcomes = numbers["outcomes"]
+    return Facts(
+        (
+            Fact("Shots", text(numbers["n_shots"])),
+            Fact("Hits", percent(numbers["hit_rate"]), "of all shots"),
+            Fact("Indexed", percent(numbers["indexed_of_hits"]), "of hits"),
+            Fact("Indexed", percent(numbers["indexed_of_shots"]), "of all shots"),
+            Fact("Integrated", text(outcomes.get("integrated", 0)), "shots"),
+        )
+    )
+
+
+def _outcome_table(shots: pd.DataFrame) -> Table:
+    total = len(shots)
+    rows: list[tuple[Any, ...]] = []
+    for outcome, reasons in reason_counts(shots).items():
+        n_outcome = sum(reasons.values())
+        shown = list(reasons.items())[:8]
+        words = "; ".join(f"{reason} ({count})" for reason, count in shown if reason)
+        if len(reasons) > len(shown):
+            words += f"; and {len(reasons) - len(shown)} more"
+        rows.append((outcome.replace("_", " "), n_outcome, percent(n_outcome / total), words))
+    caption = "What became of every shot, and why."
+    return Table(caption, ("outcome", "shots", "share", "reasons"), tuple(rows), total=("all", total, "100.0 %", ""))
+
+
+def _bar(counts: dict[str, int]) -> Figure:
+    total = sum(counts.values())
+    alt = "Bar of shots by outcome: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+    with canvas(WIDE_INCHES, 0.95) as figure:
+        axes = figure.subplots()
+        left = 0
+        for name, count in counts.items():
+            colour = COLOURS[OUTCOME_COLOURS.get(name, "red")]
+            label = f"{name.replace('_', ' ')} {count / total:.0%}"
+            axes.barh(0, count, left=left, color=colour, height=0.6, label=label, edgecolor=COLOURS["paper"])
+            left += count
+        axes.set_xlim(0, total)
+        axes.set_axis_off()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(counts), handlelength=1.0)
+        picture = svg(figure, "outcomes", alt)
+    numbers = Numbers("outcomes", {"outcome": list(counts), "shots": list(counts.values())})
+    return Figure("Shots by outcome.", alt, picture, numbers, wide=True)
+
+
+def _along_the_run(shots: pd.DataFrame, n_bins: int) -> Figure:
+    edges = bin_edges(len(shots), n_bins)
+    sizes = np.diff(edges)
+    lines = {
+        "hit_rate": ("hits of all shots", "grey", is_hit(shots), None),
+        "indexed_of_shots": ("indexed of all shots", "blue", is_indexed(shots), None),
+        "indexed_of_hits": ("indexed of hits", "green", is_indexed(shots), is_hit(shots)),
+    }
+    columns: dict[str, Any] = {"first_shot": edges[:-1], "last_shot": edges[1:] - 1, "shots": sizes}
+    alt = "Hit rate and indexing rate along the run."
+    with canvas(WIDE_INCHES, 2.5) as figure:
+        axes = figure.subplots()
+        for key, (label, colour, counted, among) in lines.items():
+            above = np.add.reduceat(counted.astype(np.int64), edges[:-1])
+            below = sizes if among is None else np.add.reduceat(among.astype(np.int64), edges[:-1])
+            rate = np.divide(above, below, out=np.full(len(sizes), np.nan), where=below > 0)
+            columns[key] = rate
+            if len(sizes) > 1:
+                axes.step(edges, 100 * np.append(rate, rate[-1]), where="post", color=COLOURS[colour], label=label)
+        axes.set_ylim(-2, 104)
+        axes.set_xlim(0, len(shots))
+        axes.set_ylabel("per cent")
+        axes.set_xlabel("shot, in the order of the input")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3)
+        picture = svg(figure, "rates", alt)
+    caption = f"Hit and indexing rates along the run, in runs of about {text(int(np.median(sizes)))} shots."
+    return Figure(caption, alt, picture, Numbers("rates", columns), wide=True)
