@@ -13,6 +13,7 @@ import typer
 import exafel
 from exafel.cli import config, evaluate, merge, report, simulate, stills
 from exafel.cli import cells, config, evaluate, merge, simulate, stills
+from exafel.cli import cells, config, merge
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
