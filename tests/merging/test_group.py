@@ -15,9 +15,8 @@ N = 3000
 
 def made(seed: int = 0) -> Observations:
     rng = np.random.default_rng(seed)
-    keys = 2 * rng.integers(1, 200, N)
-    lattice = np.sort(rng.integers(0, 40, N))
-    return Observations(order_words(keys, lattice, lattice % 3 == 0), rng.normal(size=N), rng.random(N))
+    words = [order_words(2 * rng.integers(1, 200, N // 40), number, odd=number % 3 == 0) for number in range(40)]
+    return Observations(np.concatenate(words), rng.normal(size=N), rng.random(N))
 
 
 def lattice_of(observations: Observations) -> np.ndarray:
@@ -37,7 +36,7 @@ def test_words_hold_key_lattice_and_half() -> None:
     assert np.array_equal(observations.odd, lattice_of(observations) % 3 == 0)
     assert set(observations.keys.tolist()) <= set(range(2, 400, 2))
     with pytest.raises(InputError, match="lattices"):
-        order_words(np.array([2]), np.array([MAX_LATTICES]), np.array([True]))
+        order_words(np.array([2]), MAX_LATTICES, odd=True)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -66,7 +65,7 @@ def test_the_order_of_lattices_does_not_matter(order: list[int]) -> None:
 
 
 def test_observations_of_one_reflection_in_one_lattice_stay_in_their_order() -> None:
-    words = order_words(np.full(4, 6), np.zeros(4, dtype=int), np.ones(4, dtype=bool))
+    words = order_words(np.full(4, 6), 0, odd=True)
     values = np.array([3.0, 1.0, 2.0, 0.0])
     assert group(Observations(words, values, values), SerialComm(), 1000).intensity.tolist() == values.tolist()
 

@@ -12,7 +12,8 @@ from exafel.merging.merge import join, merge
 def observations(rows: list[tuple[int, int, float, float]]) -> Observations:
     """Rows of key, lattice, intensity, variance, sorted; odd lattice numbers are in the odd half."""
     key, lattice, intensity, variance = (np.array(column) for column in zip(*sorted(rows), strict=True))
-    return Observations(order_words(key, lattice, lattice % 2 == 1), intensity.astype(float), variance.astype(float))
+    words = [order_words(key[i : i + 1], int(number), odd=number % 2 == 1) for i, number in enumerate(lattice)]
+    return Observations(np.concatenate(words), intensity.astype(float), variance.astype(float))
 
 
 ROWS = st.lists(

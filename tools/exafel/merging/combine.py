@@ -68,14 +68,19 @@ def tabulate(lattices: Sequence[Lattice], comm: Communicator) -> tuple[LatticeTa
     return table, numbers.tolist()
 
 
-def observations(lattices: Sequence[Lattice], numbers: Sequence[int]) -> Observations:
-    """Put the observations of this rank's lattices together."""
-    parts = []
-    for lattice, number in zip(lattices, numbers, strict=True):
-        n = len(lattice.keys)
-        words = order_words(lattice.keys, np.full(n, number, dtype=np.int64), np.full(n, lattice.odd))
-        parts.append(Observations(words, lattice.intensity, lattice.variance))
-    return Observations.concatenate(parts)
+def take_observations(lattices: list[Lattice], numbers: Sequence[int]) -> Observations:
+    """Put the observations of this rank's lattices together; the list is emptied, so that they are held once."""
+    n = sum(len(lattice.keys) for lattice in lattices)
+    result = Observations(np.empty(n, dtype=np.int64), np.empty(n), np.empty(n))
+    end = n
+    for number in reversed(numbers):
+        lattice = lattices.pop()
+        count = len(lattice.keys)
+        rows = slice(end - count, end)
+        result.order[rows] = order_words(lattice.keys, number, odd=lattice.odd)
+        result.intensity[rows], result.variance[rows] = lattice.intensity, lattice.variance
+        end -= count
+    return result
 
 
 def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_min: float | None) -> Observations:
@@ -85,6 +90,8 @@ def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_
     good = ~asu.absent(hkl)
     if d_min is not None:
         good &= resolution(hkl, cell) <= 1.0 / d_min**2
+    if good.all():
+        return grouped
     return grouped.take(np.repeat(good, np.diff(np.append(starts, len(grouped)))))
 
 
