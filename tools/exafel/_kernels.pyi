@@ -60,6 +60,7 @@ def spots_from_pixels(
     mask: BoolArray,
     found: IntArray,
     *,
+    corners: bool,
     min_pixels: int,
     max_pixels: int,
     margin: int,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from exafel.config.stills import StillsConfig
 from exafel.engines.base import EngineLattice, EngineShot, StillsEngine, StillsJob
 from exafel.io.source import FrameSource
@@ -20,7 +22,9 @@ def process_by_engine(
     EngineError
         The program cannot do the step, failed, or did not write what it should have.
     """
-    engine.check()
+    if comm.rank == 0:
+        engine.check()
+    comm.barrier()
     unused = engine.unused(config)
     if unused and comm.rank == 0:
         hooks.note(f"engine {config.engine} has no parameter like stills.{', stills.'.join(unused)}: not used")
@@ -52,5 +56,6 @@ def _native(result: EngineShot, source: FrameSource, engine: str) -> ShotResult:
 def _native_lattice(lattice: EngineLattice) -> IntegratedLattice:
     indexed = lattice.indexed
     offsets = (indexed["xyzobs.px.value"] - indexed["xyzcal.px"])[:, :2]
-    fast, slow = (offsets**2).mean(axis=0) ** 0.5
-    return IntegratedLattice(lattice.experiment, lattice.integrated, indexed, (float(fast), float(slow)))
+    rmsd_px = float(np.sqrt((offsets**2).sum(axis=1).mean()))
+    rmsd_delta_psi_deg = float(np.degrees(np.sqrt((indexed["delpsical.rad"] ** 2).mean())))
+    return IntegratedLattice(lattice.experiment, lattice.integrated, indexed, rmsd_px, rmsd_delta_psi_deg)
