@@ -10,9 +10,9 @@ import pandas as pd
 
 from exafel.monitor.report.blocks import Figure, Numbers, Section, Table
 from exafel.monitor.report.charts import COLOURS, WIDE_INCHES, canvas, histogram, svg
+from exafel.monitor.report.shots import CELL_COLUMNS
 from exafel.monitor.report.trial import Trial
 
-CELL_COLUMNS = ("a", "b", "c", "alpha", "beta", "gamma")
 _LABELS = ("a (Å)", "b (Å)", "c (Å)", "α (°)", "β (°)", "γ (°)")
 
 

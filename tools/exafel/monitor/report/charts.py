@@ -39,7 +39,7 @@ OUTCOME_COLOURS = {
     "refine_failed": "orange",
     "not_indexed": "purple",
     "no_hit": "grey",
-    "error": "red",
+    "read_failed": "red",
 }
 """Colour of each outcome of a shot, the same in every figure."""
 

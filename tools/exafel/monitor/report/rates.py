@@ -60,7 +60,7 @@ def reason_counts(shots: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def is_hit(shots: pd.DataFrame) -> BoolArray:
     """Return which shots had enough spots, shape (n,)."""
-    return np.asarray(~shots["outcome"].isin(["no_hit", "error"]), dtype=bool)
+    return np.asarray(~shots["outcome"].isin(["no_hit", "read_failed"]), dtype=bool)
 
 
 def is_indexed(shots: pd.DataFrame) -> BoolArray:

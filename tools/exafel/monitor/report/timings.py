@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,32 +24,38 @@ def timings_section(trial: Trial) -> Section | None:
     section = Section("timings", "Timings")
     rows: list[tuple[Any, ...]] = []
     for name, table in tables.items():
-        phases = by_phase(table)
-        section.numbers[name] = {"phases": phases.to_dict("records")}
-        ranks = trial.steps[name].manifest.timings_s["ranks"]  # type: ignore[union-attr]
-        for number, phase in enumerate(phases.itertuples(index=False)):
-            spread = f"{phase.wall_min:.2f} – {phase.wall_max:.2f}"
-            share = 100 * phase.cpu_sum / max(phases["cpu_sum"].sum(), 1e-9)
-            step_name = f"{name} ({len(ranks)} ranks)" if number == 0 else ""
-            rows.append(
-                (step_name, str(phase.phase), f"{phase.wall_mean:.2f}", spread, f"{phase.cpu_sum:.2f}", f"{share:.0f}")
-            )
+        phases = by_phase(table).to_dict("records")
+        section.numbers[name] = {"n_ranks": int(table["rank"].nunique()), "phases": phases}
+        rows += _rows(name, phases)
     head = ("step", "phase", "wall time a rank (s)", "smallest – largest", "CPU time, all ranks (s)", "share (%)")
     longest = max(tables, key=lambda name: float(tables[name]["cpu_s"].sum()))
-    for name in ("stills", longest):
-        if name in tables:
-            section.add(_figure(name, tables[name]))
-            break
-    section.add(Table("Time by phase.", head, tuple(rows)))
+    shown = "stills" if "stills" in tables else longest
+    section.add(_figure(shown, tables[shown]), Table("Time by phase.", head, tuple(rows)))
     return section
+
+
+def _rows(name: str, phases: list[dict[Any, Any]]) -> list[tuple[Any, ...]]:
+    total = max(sum(phase["cpu_sum"] for phase in phases), 1e-9)
+    return [
+        (
+            name if number == 0 else "",
+            str(phase["phase"]).replace("_", " "),
+            float(f"{phase['wall_mean']:.3g}"),
+            f"{phase['wall_min']:.3g} – {phase['wall_max']:.3g}",
+            float(f"{phase['cpu_sum']:.3g}"),
+            round(100 * phase["cpu_sum"] / total, 1),
+        )
+        for number, phase in enumerate(phases)
+    ]
 
 
 def rank_phases(step: StepFolder) -> pd.DataFrame:
     """One row a rank and phase: ``rank``, ``host``, ``phase``, ``wall_s``, ``cpu_s``; the rest of a rank as ``other``."""
     ranks = [] if step.manifest is None else step.manifest.timings_s.get("ranks", [])
     rows = []
+    inner = set(step.summary.get("cpu_s_per_phase", ()))
     for entry in ranks:
-        phases = entry.get("phases", {})
+        phases = _disjoint(entry.get("phases", {}), inner)
         rest = {
             key: max(entry.get(key, 0.0) - sum(phase[key] for phase in phases.values()), 0.0)
             for key in ("wall_s", "cpu_s")
@@ -56,6 +63,17 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
         for name, times in {**phases, "other": rest}.items():
             rows.append({"rank": entry["rank"], "host": entry.get("host", ""), "phase": name, **times})
     return pd.DataFrame(rows, columns=["rank", "host", "phase", "wall_s", "cpu_s"])
+
+
+def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dict[str, dict[str, float]]:
+    """Phases that do not overlap: of the stills step's loop over shots, only what is not in a phase of the shots."""
+    result = {name: dict(times) for name, times in phases.items()}
+    inside = [phases[name] for name in inner if name in phases]
+    if inside and "shots" in result:
+        outer = result.pop("shots")
+        rest = {key: max(outer[key] - sum(times[key] for times in inside), 0.0) for key in ("wall_s", "cpu_s")}
+        result["between shots"] = rest
+    return result
 
 
 def by_phase(table: pd.DataFrame) -> pd.DataFrame:
