@@ -16,7 +16,7 @@ from exafel.config.merge import MergeConfig
 from exafel.config.stills import StillsConfig
 from exafel.io.crystal import Crystal, orthogonalization
 from exafel.io.events import EVENT_DTYPE, EVENT_MAGIC, Stage
-from exafel.io.experiment import Experiment, ExperimentList, ImageRef
+from exafel.io.experiment import Experiment, ExperimentList, ImageRef, experiment_identifier
 from exafel.io.expt import write_expt
 from exafel.io.files import write_json
 from exafel.io.geometry import Beam, Detector, Panel
@@ -134,7 +134,7 @@ class ResultsMaker:
             path = folder / f"rank-{rank:05d}.expt"
             write_expt(path, ExperimentList([_experiment(shot, images) for shot in good]))
             containers.append(describe_container(path, "expt", folder=folder, rank=rank, rows=len(good)))
-        config = {**StillsConfig().model_dump(mode="json"), "chunk_size": 4}
+        config = {**StillsConfig().model_dump(mode="json")}
         phases = {"read": 0.01, "index": 0.02}
         return self.manifest("stills", {"cpu_s_per_phase": phases}, containers, ranks=ranks, config=config)
 
