@@ -14,6 +14,7 @@ import exafel
 from exafel.cli import config, report
 from exafel.cli import config, merge
 from exafel.cli import config, evaluate, merge, simulate
+from exafel.cli import config, merge, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(config.app, name="config")
 app.command("report")(report.report)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("stills")(stills.stills)
 app.command("merge")(merge.merge)
 
 

@@ -26,6 +26,10 @@ class RefinementConfig(Model):
     use_spectrum: bool = Field(
         True, description="Where the shot's spectrum is known, give every spot the wavelength that it selects."
     )
+    estimate_bandwidth: bool = Field(
+        True,
+        description="Where no spectrum is used, estimate the bandwidth from the spots and correct for it likewise.",
+    )
 
 
 class MosaicityConfig(Model):

@@ -43,7 +43,11 @@ class IntegrationConfig(Model):
     max_overlap: float = Field(
         0.5, ge=0, le=1, description="A reflection that shares more of its foreground with others is not integrated."
     )
-    gain: float = Field(1.0, gt=0, description="Counts (ADU) a photon, multiplied with the gain of the panel.")
+    gain: float | None = Field(
+        None,
+        gt=0,
+        description="Counts (ADU) a photon, multiplied with the gain of the panel; null: that of spotfinding.",
+    )
     significance_filter: SignificanceFilterConfig | None = Field(
         None, description="Cut outer shells without signal; null: keep all."
     )

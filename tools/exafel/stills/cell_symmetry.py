@@ -7,7 +7,7 @@ from functools import lru_cache
 import gemmi
 import numpy as np
 
-from exafel.arrays import FloatArray
+from exafel.arrays import BoolArray, FloatArray
 from exafel.io.crystal import orthogonalization, space_group
 
 _SYMMETRIC = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
@@ -37,14 +37,28 @@ def invariant_metrics(hall: str) -> FloatArray:
     units = np.zeros((6, 3, 3))
     for unit, (i, j) in zip(units, _SYMMETRIC, strict=True):
         unit[i, j] = unit[j, i] = 1.0 if i == j else np.sqrt(0.5)
-    averaged = sum(rotation @ units @ rotation.T for rotation in rotations) / len(rotations)
+    averaged = np.mean([rotation @ units @ rotation.T for rotation in rotations], axis=0)
     projector = np.einsum("aij,bij->ab", units, averaged)
     # Without an orthogonal basis the average is a projector but not a symmetric one: its range is what is wanted.
     left, singular, _ = np.linalg.svd(projector)
     free = left[:, singular > 1e-9]
-    basis = np.einsum("ak,aij->kij", free, units)
+    basis = np.asarray(np.einsum("ak,aij->kij", free, units))
     basis.setflags(write=False)
     return basis
+
+
+@lru_cache(maxsize=64)
+def centring_vectors(hall: str) -> FloatArray:
+    """Lattice translations of a centred cell besides whole cells, fractions of the axes, shape (n, 3)."""
+    operations = space_group(hall).operations()
+    vectors = np.array(operations.cen_ops, dtype=np.float64).reshape(-1, 3) / gemmi.Op.DEN
+    return np.asarray(vectors[vectors.any(axis=1)])
+
+
+def lattice_points(hkl: FloatArray, hall: str) -> BoolArray:
+    """Tell which integer indices (..., 3) are points of the reciprocal lattice, those that centring leaves."""
+    phase = hkl @ centring_vectors(hall).T
+    return np.asarray((np.abs(phase - np.rint(phase)) < 0.01).all(axis=-1))
 
 
 def reciprocal_metric(A: FloatArray) -> FloatArray:

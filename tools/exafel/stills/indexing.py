@@ -17,7 +17,9 @@ from exafel.stills.orientation_search import search_orientations
 from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
 
-_CANDIDATES = 12  # orientations from the search that are refined
+_CANDIDATES = 40  # orientations from the search that are looked at
+_REFINED = 6  # different ones among them that are refined
+_CLEAR = 0.7  # a candidate that explains this fraction of the spots needs no rival
 _SAME_DEG = 0.5  # candidates closer than this are one
 
 
@@ -74,10 +76,14 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
     d_start = 1.0 / float(np.linalg.norm(searched.rlp, axis=1).max())
     best: Refined | None = None
     seen: list[FloatArray] = []
+    tried = 0
     for basis in bases:
         start = constrain_setting(np.linalg.inv(basis), hall)
         if any(_same(start, other, hall) for other in seen):
             continue
+        if tried == _REFINED:
+            break
+        tried += 1
         seen.append(start)
         refined = refine_lattice(
             start,
@@ -94,6 +100,8 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
         seen.append(refined.A)
         if best is None or refined.n_used > best.n_used:
             best = refined
+        if best.n_used >= _CLEAR * len(searched):
+            break
     if best is None:
         return None
     final = refine_lattice(
@@ -130,4 +138,4 @@ def _acceptable(found: Refined, n_spots: int, config: IndexingConfig, cell: Unit
     refined = cell_from_basis(np.asarray(np.linalg.inv(found.A)))
     edges = max(abs(new / old - 1.0) for new, old in zip(refined[:3], cell[:3], strict=True))
     angles = max(abs(new - old) for new, old in zip(refined[3:], cell[3:], strict=True))
-    return max(edges, np.radians(angles)) <= config.cell_tolerance
+    return bool(max(edges, np.radians(angles)) <= config.cell_tolerance)

@@ -35,6 +35,8 @@ def integrate(
     detector: Detector,
     beam: Beam,
     config: IntegrationConfig,
+    *,
+    gain: float,
 ) -> ReflectionTable:
     """Integrate predicted reflections by summation.
 
@@ -47,6 +49,8 @@ def integrate(
         one is background of another.
     profile
         Size of the spots.
+    gain
+        Counts (ADU) a photon, on top of the panels' own gain.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def integrate(
     results: dict[str, AnyArray] = {}
     for number in np.unique(panel_numbers):
         rows = np.flatnonzero(panel_numbers == number)
-        measured = _integrate_panel(frames[number], masks[number], shapes[rows], detector[int(number)], config)
+        measured = _integrate_panel(frames[number], masks[number], shapes[rows], detector[int(number)], config, gain)
         for name, values in measured.items():
             results.setdefault(name, np.zeros(len(predicted), dtype=values.dtype))[rows] = values
     table = predicted.select(np.arange(len(predicted)))
@@ -75,13 +79,13 @@ def integrate(
 
 
 def _integrate_panel(
-    frame: AnyArray, mask: BoolArray, shapes: FloatArray, panel: Panel, config: IntegrationConfig
+    frame: AnyArray, mask: BoolArray, shapes: FloatArray, panel: Panel, config: IntegrationConfig, gain: float
 ) -> dict[str, AnyArray]:
     return _kernels.integrate_panel(
         kernel_pixels(frame),
         mask,
         np.ascontiguousarray(shapes),
-        gain=config.gain * panel.gain,
+        gain=gain * panel.gain,
         outlier_sigma=config.outlier_sigma,
         max_rejections=config.max_rejections,
         min_background=config.min_background_pixels,

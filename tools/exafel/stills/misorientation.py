@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import gemmi
 import numpy as np
 
 from exafel.arrays import FloatArray
-from exafel.io.crystal import cell_from_basis
+from exafel.io.crystal import cell_from_basis, space_group
 
 Equivalence = Literal["none", "laue", "lattice"]
+
+
+@lru_cache(maxsize=64)
+def laue_rotations(hall: str) -> FloatArray:
+    """Return `rotation_operations` of the Laue group of a space group given by its Hall symbol, shape (n, 3, 3)."""
+    operations = rotation_operations(space_group(hall))
+    operations.setflags(write=False)
+    return operations
 
 
 def rotation_operations(
@@ -61,7 +70,7 @@ def misorientation_deg(
         choices = np.eye(3)[None]
     else:
         cell = cell_from_basis(np.asarray(np.linalg.inv(A_first))) if equivalence == "lattice" else None
-        choices = rotation_operations(group, cell)
+        choices = laue_rotations(group.hall) if cell is None else rotation_operations(group, cell)
     transforms = np.asarray(A_second) @ np.linalg.inv(np.asarray(A_first) @ choices)
     left, _, right = np.linalg.svd(transforms)
     rotations = left @ right

@@ -17,8 +17,9 @@ from functools import lru_cache
 import numpy as np
 
 from exafel import _kernels
-from exafel.arrays import FloatArray
+from exafel.arrays import FloatArray, IntArray
 from exafel.io.crystal import cell_from_basis, space_group
+from exafel.stills.cell_symmetry import lattice_points
 from exafel.stills.misorientation import rotation_operations
 
 _WIDTH = 0.3  # half width of the score, in units of the index
@@ -70,7 +71,9 @@ def search_orientations(rlp: FloatArray, basis: FloatArray, hall: str, tolerance
             bases.append(found)
             scores.append(score)
     order = np.argsort(-np.array(scores), kind="stable")[:keep]
-    return np.stack([bases[number] for number in order])
+    promising = np.stack([bases[number] for number in order])
+    counts = _indexed_spots(promising, rlp, hall, tolerance)
+    return promising[np.argsort(-counts, kind="stable")]
 
 
 @lru_cache(maxsize=16)
@@ -86,6 +89,16 @@ def _axes(basis: tuple[tuple[float, ...], ...], hall: str) -> tuple[_Axis, ...]:
         reversible = bool((np.abs(images + unit[number]).max(axis=1) < 1e-6).any())
         axes.append(_Axis(number, fold, reversible))
     return tuple(axes)
+
+
+def _indexed_spots(bases: FloatArray, rlp: FloatArray, hall: str, tolerance: float) -> IntArray:
+    """Count the spots near integers along all three axes of each basis, after a fit of every axis, shape (m,)."""
+    lengths = np.linalg.norm(bases.reshape(-1, 3), axis=1, keepdims=True)
+    axes = _refine_vectors(bases.reshape(-1, 3), rlp, lengths, tolerance)
+    index = (axes @ rlp.T).reshape(len(bases), 3, len(rlp))
+    nearest = np.rint(index)
+    near = np.abs(index - nearest).max(axis=1) < _WIDTH / 2
+    return np.asarray(np.count_nonzero(near & lattice_points(nearest.swapaxes(1, 2), hall), axis=1))
 
 
 def _n_directions(highest_index: float) -> int:
@@ -124,7 +137,7 @@ def _best_vectors(vectors: FloatArray, rlp: FloatArray, separation: float) -> Fl
     return np.stack(chosen)
 
 
-def _refine_vectors(vectors: FloatArray, rlp: FloatArray, length: float, tolerance: float) -> FloatArray:
+def _refine_vectors(vectors: FloatArray, rlp: FloatArray, length: FloatArray | float, tolerance: float) -> FloatArray:
     """Least-squares fit of t.q to the nearest integers, weighted by the score; lengths kept within tolerance."""
     ridge = np.eye(3) * 1e-3 * float((rlp**2).sum(axis=1).mean())
     for _ in range(6):

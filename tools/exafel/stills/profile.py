@@ -27,6 +27,13 @@ class SpotProfile:
     radial_px: float
     tangential_px: float
 
+    def as_dials(self, detector: Detector, n_sigma: float) -> dict[str, object]:
+        """Return the profile as DIALS stores one: its mean angular width, as sigma_b in degrees, on the first panel."""
+        panel = detector[0]
+        width_mm = float(np.sqrt(self.radial_px * self.tangential_px)) * panel.pixel_size_mm[0]
+        sigma_b = float(np.degrees(np.arctan2(width_mm, abs(panel.distance_mm))))
+        return {"__id__": "gaussian_rs", "n_sigma": n_sigma, "sigma_b": sigma_b, "sigma_m": 0.0}
+
 
 def radial_directions(panel: AnyArray, xy_px: FloatArray, detector: Detector, beam: Beam) -> FloatArray:
     """Unit vectors, in pixels along fast and slow, that point away from the beam centre, shape (n, 2)."""

@@ -16,13 +16,25 @@ import numpy as np
 from exafel.arrays import BoolArray, FloatArray, IntArray
 from exafel.config.indexing import RefinementConfig
 from exafel.io.geometry import Beam
-from exafel.stills.cell_symmetry import invariant_metrics, reciprocal_basis, reciprocal_metric, rotation_of
-from exafel.stills.spectrum import WaveNumbers, selected_wave_numbers, wave_numbers
+from exafel.stills.cell_symmetry import (
+    invariant_metrics,
+    lattice_points,
+    reciprocal_basis,
+    reciprocal_metric,
+    rotation_of,
+)
+from exafel.stills.spectrum import (
+    WaveNumbers,
+    estimate_bandwidth,
+    gaussian_spectrum,
+    selected_wave_numbers,
+    wave_numbers,
+)
 from exafel.stills.spot_errors import fit_log_variance, rayleigh_outliers
 from exafel.stills.spot_vectors import SpotVectors
 
 _HUBER = 3.0  # standard errors from which on a residual counts linearly
-_ROUNDS = 2  # of minimisation and error estimation for one set of indices
+_CONVERGED = 1e-5  # relative change of the setting matrix, far below its error
 _GENERATORS = np.array(
     [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]],
     dtype=np.float64,
@@ -112,16 +124,17 @@ def refine_lattice(
     finest = float(np.linalg.norm(spots.rlp, axis=1).max(initial=0.0))
     limit = 1.0 / d_min_start
     metrics = invariant_metrics(hall) if config.refine_cell else np.zeros((0, 3, 3))
+    outlier = np.zeros(len(spots), dtype=np.bool_)
     state: Refined | None = None
     for _ in range(config.max_macrocycles):
-        rows, hkl = _assign(A, spots, hkl_tolerance, limit)
-        fit = _Fit(hkl, spots.select(rows), spectrum, config)
+        rows, hkl = _assign(A, hall, spots, hkl_tolerance, limit)
+        fit = _Fit(hkl, spots.select(rows), ~outlier[rows], spectrum, config)
         if not fit.prepare(A, n_needed=3 + len(metrics)):
             return None
-        for _ in range(_ROUNDS):
-            A = _minimise(A, metrics, fit, config, restraint)
-            if not fit.prepare(A, n_needed=3 + len(metrics)):
-                return None
+        A = _minimise(A, metrics, fit, config, restraint)
+        if not fit.prepare(A, n_needed=3 + len(metrics)):
+            return None
+        outlier[rows] = ~fit.used
         current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A))
         done = limit >= finest and state is not None and _unchanged(state, current)
         state = current
@@ -135,16 +148,23 @@ class _Fit:
     """Indexed spots, with the errors and wave numbers that the present setting matrix gives them."""
 
     def __init__(
-        self, hkl: IntArray, spots: SpotVectors, spectrum: WaveNumbers | None, config: RefinementConfig
+        self,
+        hkl: IntArray,
+        spots: SpotVectors,
+        used: BoolArray,
+        spectrum: WaveNumbers | None,
+        config: RefinementConfig,
     ) -> None:
         self.hkl = hkl.astype(np.float64)
         self.spots = spots
         self._spectrum = spectrum
         self._config = config
-        self.used = np.ones(len(hkl), dtype=np.bool_)
+        self.used = used if 2 * np.count_nonzero(used) > len(used) else np.ones(len(hkl), dtype=np.bool_)
         self.wave_number = np.full(len(hkl), spots.wave_number)
-        self.variance = np.zeros((0, 3))
-        self._covariates = np.zeros((len(hkl), 0))
+        self.variance = np.ones((len(hkl), 3))
+        self._covariates = np.log(
+            np.column_stack([spots.intensity, np.linalg.norm(spots.rlp, axis=1), spots.variance_px2.mean(axis=1)])
+        )
 
     def displacement(self, A: FloatArray, wave_number: FloatArray) -> FloatArray:
         """Return r_calc - r_obs in the frames of the observed rays, 1/angstrom, shape (n, 3)."""
@@ -162,22 +182,30 @@ class _Fit:
         if len(self.hkl) < n_needed:
             return False
         mean_k = np.full(len(self.hkl), self.spots.wave_number)
-        distance = self.displacement(A, mean_k)[:, 2]
-        if not len(self.variance):
-            self._covariates = np.log(np.column_stack([self.spots.intensity, np.linalg.norm(self.hkl @ A.T, axis=1)]))
-            self.variance = self._variances(np.repeat(distance[:, None] ** 2, 3, axis=1))
-        self.wave_number, spread = selected_wave_numbers(self._spectrum, distance, self.spots, self.variance[:, 2])
-        moments = self.displacement(A, self.wave_number) ** 2
-        z2 = moments.copy()
+        displacement = self.displacement(A, mean_k)
+        distance = displacement[:, 2]
+        channels = self._channels(displacement)
+        spread: FloatArray | float = 0.0
+        if channels is not None:
+            total = self._variances(distance[:, None] ** 2)[:, 0]
+            self.wave_number, spread = selected_wave_numbers(channels, distance, self.spots, total)
+            displacement = self.displacement(A, self.wave_number)
+        moments = displacement**2
         moments[:, 2] += spread
         self.variance = self._variances(moments)
-        z2 /= self.variance
+        z2 = displacement**2 / self.variance
         if self._config.outlier_rejection == "sauter_poon":
             self.used = ~(rayleigh_outliers(z2[:, 0] + z2[:, 1]) | rayleigh_outliers(z2[:, 2], degrees=1))
         return int(np.count_nonzero(self.used)) >= n_needed
 
+    def _channels(self, displacement: FloatArray) -> WaveNumbers | None:
+        if self._spectrum is not None or not self._config.estimate_bandwidth:
+            return self._spectrum
+        sigma = estimate_bandwidth(displacement, self.spots, self.used)
+        return gaussian_spectrum(sigma) if sigma > 0 else None
+
     def _variances(self, moments: FloatArray) -> FloatArray:
-        return np.column_stack([fit_log_variance(moments[:, k], self._covariates, self.used) for k in range(3)])
+        return fit_log_variance(moments, self._covariates, self.used)
 
 
 def _minimise(
@@ -195,7 +223,7 @@ def _minimise(
             if damping > 1e6:
                 break
             continue
-        small = cost - new_cost < 1e-6 * cost + 1e-9
+        small = cost - new_cost < 1e-4 * cost + 1e-9
         A, cost, gradient, hessian = trial, new_cost, new_gradient, new_hessian
         damping *= 0.1
         if small:
@@ -278,17 +306,18 @@ def _restraint(A: FloatArray, metrics: FloatArray, restraint: CellRestraint) -> 
     return 0.5 * scale * float((strain**2).sum()), scale * flat @ strain.ravel(), scale * flat @ flat.T
 
 
-def _assign(A: FloatArray, spots: SpotVectors, tolerance: float, limit: float) -> tuple[IntArray, IntArray]:
+def _assign(A: FloatArray, hall: str, spots: SpotVectors, tolerance: float, limit: float) -> tuple[IntArray, IntArray]:
     """Rows of the spots near integer indices up to a resolution, and the indices."""
     rlp = spots.rlp
     fractional = rlp @ np.linalg.inv(A).T
     hkl = np.rint(fractional)
     near = np.abs(fractional - hkl).max(axis=1) < tolerance
     near &= (np.linalg.norm(rlp, axis=1) <= limit * (1 + 1e-9)) & hkl.any(axis=1)
+    near &= lattice_points(hkl, hall)
     rows = np.flatnonzero(near)
     return rows, hkl[rows].astype(np.int64)
 
 
 def _unchanged(before: Refined, after: Refined) -> bool:
     same = np.array_equal(before.rows, after.rows) and np.array_equal(before.used, after.used)
-    return same and float(np.abs(after.A - before.A).max()) < 1e-6 * float(np.abs(after.A).max())
+    return same and float(np.abs(after.A - before.A).max()) < _CONVERGED * float(np.abs(after.A).max())

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtri
 
 from exafel.arrays import BoolArray, FloatArray
 
+MEDIAN_CHI2 = 0.4549  # median of the square of a standard normal deviate
 _CLIP = 9.0  # a squared deviation above three standard errors tells nothing more about the others
 _SLOPE_PRIOR = 1.0  # prior standard deviation of an exponent: spots too few to fit it leave it near zero
 
 
 def fit_log_variance(
-    second_moment: FloatArray, log_covariates: FloatArray, used: BoolArray, iterations: int = 8
+    second_moment: FloatArray, log_covariates: FloatArray, used: BoolArray, iterations: int = 10
 ) -> FloatArray:
     """Variances whose logarithm is linear in some covariates, by maximum likelihood with a weak prior.
 
-    Minimises sum ln v_i + m_i / v_i (normal residuals with second moment m_i) with ln v = c_0 + sum_k c_k x_k by
-    Fisher scoring; moments above nine variances are clipped.
+    For each component minimises sum ln v_i + m_i / v_i (normal residuals with second moment m_i) with
+    ln v = c_0 + sum_k c_k x_k by Fisher scoring; moments above nine variances are clipped.
 
     Parameters
     ----------
     second_moment
-        Squared residuals, shape (n,).
+        Squared residuals of several components, shape (n, m).
     log_covariates
         Logarithms of what the variance may depend on as a power law, shape (n, k).
     used
@@ -30,25 +32,22 @@ def fit_log_variance(
     Returns
     -------
     ndarray
-        Variances, shape (n,).
+        Variances, shape (n, m).
     """
-    n = len(second_moment)
-    centred = log_covariates - log_covariates[used].mean(axis=0)
-    everyone = np.column_stack([np.ones(n), centred])
+    everyone = np.empty((len(log_covariates), 1 + log_covariates.shape[1]))
+    everyone[:, 0] = 1.0
+    everyone[:, 1:] = log_covariates - log_covariates[used].mean(axis=0)
     design, moment = everyone[used], second_moment[used]
-    # The median of a squared normal deviate is 0.455 of its variance.
-    start = max(float(np.median(moment)) / 0.455, 1e-300)
-    coefficients = np.zeros(design.shape[1])
-    coefficients[0] = np.log(start)
-    prior = np.diag([0.0] + [2.0 / _SLOPE_PRIOR**2] * log_covariates.shape[1])
-    information = design.T @ design + prior
-    variance = np.full(len(moment), start)
+    prior = np.zeros(everyone.shape[1])
+    prior[1:] = 2.0 / _SLOPE_PRIOR**2
+    covariance = np.linalg.inv(design.T @ design + np.diag(prior))
+    coefficients = np.zeros((everyone.shape[1], moment.shape[1]))
+    coefficients[0] = np.log(np.maximum(np.median(moment, axis=0) / MEDIAN_CHI2, 1e-300))
     for _ in range(iterations):
-        ratio = np.minimum(moment / variance, _CLIP)
-        step = np.linalg.solve(information, design.T @ (ratio - 1.0) - prior @ coefficients)
+        ratio = np.minimum(moment / np.exp(design @ coefficients), _CLIP)
+        step = covariance @ (design.T @ (ratio - 1.0) - prior[:, None] * coefficients)
         coefficients += np.clip(step, -1.0, 1.0)
-        variance = np.exp(design @ coefficients)
-        if np.abs(step).max() < 1e-3:
+        if np.abs(step).max() < 0.01:
             break
     return np.asarray(np.exp(everyone @ coefficients))
 
@@ -85,15 +84,10 @@ def rayleigh_outliers(squared: FloatArray, degrees: int = 2, expected: float = 0
         mean = (lower.sum() + (n - half) * lower.max()) / half  # squared Rayleigh = exponential, censored
         limit = mean * np.log(n / expected)
     else:
-        variance = lower.max() / _chi1_median(half / n)
+        variance = lower.max() / _chi1_quantile(half / n)
         limit = variance * _chi1_quantile(1.0 - expected / n)
     return np.asarray(squared > max(limit, 1e-300))
 
 
 def _chi1_quantile(probability: float) -> float:
-    from scipy.special import ndtri
-
     return float(ndtri(0.5 + 0.5 * probability)) ** 2
-
-
-_chi1_median = _chi1_quantile
