@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from exafel.io.crystal import Crystal, orthogonalization
 from exafel.io.events import EVENT_DTYPE, EVENT_MAGIC, Stage
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef, experiment_identifier
 from exafel.io.expt import write_expt
-from exafel.io.files import write_json
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.manifest import Container, Manifest, describe_container, write_manifest
 from exafel.io.nxmx_writer import NXmxWriter
@@ -32,7 +31,14 @@ HALL = "P 4nw 2abw"
 def detector() -> Detector:
     """Two panels of 120 x 90 pixels side by side, 100 mm downstream, with a gap of 10 pixels between them."""
     panels = [
-        Panel(f"p{n}", np.array([-12.5 + 13.0 * n, 4.5, -100.0]), np.array([1.0, 0, 0]), np.array([0, -1.0, 0]), (0.1, 0.1), (120, 90))
+        Panel(
+            f"p{n}",
+            np.array([-12.5 + 13.0 * n, 4.5, -100.0]),
+            np.array([1.0, 0, 0]),
+            np.array([0, -1.0, 0]),
+            (0.1, 0.1),
+            (120, 90),
+        )
         for n in range(2)
     ]
     return Detector(tuple(panels))
@@ -45,7 +51,13 @@ class ResultsMaker:
     trial: Path
 
     def manifest(
-        self, step: str, summary: Mapping[str, Any], containers: Sequence[Container] = (), *, ranks: int = 2, config: Mapping[str, Any] | None = None
+        self,
+        step: str,
+        summary: Mapping[str, Any],
+        containers: Sequence[Container] = (),
+        *,
+        ranks: int = 2,
+        config: Mapping[str, Any] | None = None,
     ) -> Path:
         folder = self.trial / step
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +269,19 @@ def merge_summary() -> dict[str, Any]:
     }
 
 
+def cluster() -> dict[str, Any]:
+    """One cluster of the cells step's summary."""
+    cell = list(cell_of(4))
+    return {
+        "space_group": "P 43 21 2",
+        "size": 6,
+        "fraction": 1.0,
+        "mean": cell,
+        "median": cell,
+        "robust_sigma": [0.02] * 6,
+    }
+
+
 OUTCOMES = (
     "integrated", "no_hit", "integrated", "not_indexed", "integrated", "integrated",
     "no_hit", "integrated", "read_failed", "integrated", "not_indexed", "integrate_failed",
@@ -271,14 +296,17 @@ def full_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     maker.manifest("simulate", {"n_shots": len(OUTCOMES)}, ranks=1)
     maker.stills(OUTCOMES, images)
     maker.events("stills", OUTCOMES)
-    maker.manifest("cells", {"n_lattices": 7}, ranks=1)
+    maker.manifest("cells", {"n_lattices": 6, "n_clustered": 6, "clusters": [cluster()]}, ranks=1)
     maker.merge()
     summary = {
         "n": 7, "n_true": 10, "n_wrong": 1, "n_false": 0,
         "misorientation_deg": {"median": 0.012, "max": 0.05},
         "cell_rms_angstrom": [0.01, 0.011, 0.02],
         "cc_true": 0.97,
-        "shells": [{"d_max": 20.0, "d_min": 4.0, "n": 50, "cc": 0.98}, {"d_max": 4.0, "d_min": 2.0, "n": 90, "cc": None}],
+        "shells": [
+            {"d_max": 20.0, "d_min": 4.0, "n": 50, "cc": 0.98},
+            {"d_max": 4.0, "d_min": 2.0, "n": 90, "cc": None},
+        ],
     }  # fmt: skip
     maker.manifest("evaluate", summary, ranks=1)
     return maker.trial

@@ -11,10 +11,7 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import config, report
-from exafel.cli import config, merge
-from exafel.cli import config, evaluate, merge, simulate
-from exafel.cli import config, merge, stills
+from exafel.cli import config, evaluate, merge, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(

@@ -51,7 +51,7 @@ HALF_INCHES = 5.4
 RASTER_ABOVE = 3000
 """Points beyond which a scatter is embedded as pixels: vectors would make the page heavy."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "exafel",
     "font.family": "sans-serif",
@@ -120,7 +120,11 @@ def svg(figure: Canvas, name: str, alt: str) -> str:
 
 
 def bins_of(values: FloatArray, n_bins: int) -> FloatArray:
-    """Limits of bins between the 0.5 and 99.5 percentile, widened so that equal values have a bin, shape (n + 1,)."""
+    """Limits of bins between the 0.5 and 99.5 percentile, widened so that equal values have a bin, shape (n + 1,).
+
+    There are at most `n_bins`, and fewer for few values, in proportion to the cube root of their number.
+    """
+    n_bins = min(n_bins, max(10, round(3 * len(values) ** (1 / 3))))
     low, high = (float(x) for x in np.percentile(values, [0.5, 99.5]))
     pad = max((high - low) * 0.05, abs(high) * 1e-5, 1e-9)
     return np.linspace(low - pad, high + pad, n_bins + 1)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from exafel.arrays import FloatArray
-from exafel.monitor.report.blocks import Fact, Facts, Figure, Numbers, Section, Table, text
+from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, canvas, resolution_axis, svg
 from exafel.monitor.report.trial import Trial
 
@@ -50,7 +50,6 @@ def merged_section(trial: Trial) -> Section | None:
         section.note("There are no statistics of merged intensities to show.", warning=True)
         return section
     overall = _overall(step.summary, shells)
-    section.add(_facts(overall))
     if any(shell.get("n_unique") for shell in shells):
         section.add(_agreement(shells), _coverage(shells))
     section.add(_shell_table(shells, overall))
@@ -73,24 +72,6 @@ def resolution_range(shell: Shell) -> str:
     """Resolution limits as crystallographers write them."""
     low, high = shell.get("d_max"), shell.get("d_min")
     return f"{'∞' if low is None else format(low, '.2f')} – {'?' if high is None else format(high, '.2f')}"
-
-
-def _facts(overall: Shell) -> Facts:
-    unique = f"{text(overall.get('n_unique'))} of {text(overall.get('n_possible'))}"
-    signal = overall.get("mean_i_over_sigma")
-    multiplicity = overall.get("multiplicity")
-    return Facts(
-        (
-            Fact("CC½", percent(overall.get("cc_half")), f"{text(overall.get('n_half'))} pairs"),
-            Fact("R-split", percent(overall.get("r_split"))),
-            Fact("R-int", percent(overall.get("r_int"))),
-            Fact("Completeness", percent(overall.get("completeness")), unique),
-            Fact("Multiplicity", "–" if multiplicity is None else f"{multiplicity:.1f}"),
-            Fact("⟨I/σ⟩", "–" if signal is None else f"{signal:.1f}"),
-            Fact("Resolution", resolution_range(overall), "Å"),
-            Fact("Observations", text(overall.get("n_obs"))),
-        )
-    )
 
 
 def _shell_table(shells: Sequence[Shell], overall: Shell) -> Table:
@@ -191,7 +172,9 @@ def _add_lattices(section: Section, summary: Mapping[str, Any]) -> None:
     rows = tuple((name, count, percent(count / total if total else None)) for name, count in counts.items())
     caption = "Lattices merged, and left out by reason."
     section.add(Table(caption, ("lattices", "number", "share"), rows, total=("all", total, "")))
-    model = tuple((name, summary[key], meaning) for key, name, meaning in _ERROR_MODEL if summary.get(key) is not None)
+    model = tuple(
+        (name, f"{summary[key]:.3f}", meaning) for key, name, meaning in _ERROR_MODEL if summary.get(key) is not None
+    )
     if model:
         caption = "Error model ev11 (Evans 2011; Brewster et al. 2019): σ′² = sdfac² (σ² + sdb² ⟨I⟩ + sdadd² ⟨I⟩²)."
         section.add(Table(caption, ("factor", "value", "what it widens"), model))

@@ -72,7 +72,7 @@ def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dic
     if inside and "shots" in result:
         outer = result.pop("shots")
         rest = {key: max(outer[key] - sum(times[key] for times in inside), 0.0) for key in ("wall_s", "cpu_s")}
-        result["between shots"] = rest
+        result["waiting"] = rest
     return result
 
 
@@ -100,7 +100,7 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         left = np.zeros(len(grouped))
         for number, phase in enumerate(grouped.columns):
-            colour = COLOURS["line"] if phase == "other" else COLOURS[SERIES[number % len(SERIES)]]
+            colour = COLOURS["line"] if phase in ("other", "waiting") else COLOURS[SERIES[number % len(SERIES)]]
             values = grouped[phase].to_numpy(np.float64)
             axes.barh(
                 np.arange(len(grouped)), values, left=left, color=colour, label=str(phase).replace("_", " "), height=0.8

@@ -36,7 +36,7 @@ def _facts(summary: Mapping[str, Any]) -> Facts:
     return Facts(
         (
             Fact("Misorientation", f"{text(angle.get('median'), 3)}°", f"median; largest {text(angle.get('max'), 3)}°"),
-            Fact("Cell error", " ".join(f"{value:.4f}" for value in cell) or "–", "rms of a, b, c (Å)"),
+            Fact("Cell error", " ".join(f"{value:.4f}" for value in cell) or "–", "rms of a, b, c (Å)", wide=True),
             Fact("Lattices compared", text(summary.get("n")), f"of {text(summary.get('n_true'))} true crystals"),
             Fact("Wrong", text(summary.get("n_wrong")), "lattices far off in orientation"),
             Fact("False", text(summary.get("n_false")), "lattices where no crystal was hit"),
