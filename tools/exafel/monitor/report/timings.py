@@ -50,7 +50,7 @@ def _rows(name: str, phases: list[dict[Any, Any]]) -> list[tuple[Any, ...]]:
 
 
 def rank_phases(step: StepFolder) -> pd.DataFrame:
-    """One row a rank and phase: ``rank``, ``host``, ``phase``, ``wall_s``, ``cpu_s``; the rest of a rank as ``other``."""
+    """One row a rank and phase: ``rank``, ``host``, ``phase``, ``wall_s``, ``cpu_s``; the rest is ``other``."""
     ranks = [] if step.manifest is None else step.manifest.timings_s.get("ranks", [])
     rows = []
     inner = set(step.summary.get("cpu_s_per_phase", ()))
