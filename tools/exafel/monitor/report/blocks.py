@@ -64,6 +64,10 @@ class Numbers:
     name: str
     columns: Mapping[str, Sequence[Any] | AnyArray]
 
+    def __post_init__(self) -> None:
+        if len({len(values) for values in self.columns.values()}) > 1:
+            raise ValueError(f"the columns of '{self.name}' differ in length")
+
     def as_json(self) -> dict[str, list[Any]]:
         """Columns by name."""
         return {name: plain(list(values)) for name, values in self.columns.items()}

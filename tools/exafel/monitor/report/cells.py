@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from exafel.monitor.report.blocks import Figure, Numbers, Section, Table
-from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, svg
+from exafel.monitor.report.blocks import Figure, Section, Table
+from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, histogram_numbers, svg
 from exafel.monitor.report.merged import percent
 from exafel.monitor.report.shots import CELL_COLUMNS
 from exafel.monitor.report.trial import Trial
@@ -77,18 +77,17 @@ def _histograms(lattices: pd.DataFrame, n_bins: int) -> Figure:
     values = {name: lattices[name].to_numpy(np.float64) for name in CELL_COLUMNS}
     varying = [item for item in _NAMES if np.ptp(values[item[0]]) > _SAME]
     held = [f"{label.split()[0]} = {values[name][0]:g}" for name, label in _NAMES if (name, label) not in varying]
-    columns: dict[str, Any] = {}
+    bars: list[tuple[Any, ...]] = []
     n_rows = -(-len(varying) // 3)
     with canvas(WIDE_INCHES, 2.1 * max(n_rows, 1)) as figure:
         for axes, (name, label) in zip(_grid(figure, len(varying)), varying, strict=True):
-            found = histogram(axes, values[name], label, n_bins=n_bins)
+            bars += histogram(axes, values[name], label, n_bins=n_bins)
             axes.set_title(f"median {np.median(values[name]):.2f}")
-            columns.update({f"{name}_{key}": series for key, series in found.items()})
         picture = svg(figure, "cells", alt)
     caption = "Unit cells of all lattices. Dashed lines: medians. Cells beyond the axes count in the outermost bars."
     if held:
         caption += f" The same in all lattices: {', '.join(held)}."
-    return Figure(caption, alt, picture, Numbers("cells", columns), wide=True)
+    return Figure(caption, alt, picture, histogram_numbers("cells", bars), wide=True)
 
 
 def _grid(figure: Canvas, n: int) -> list[Axes]:

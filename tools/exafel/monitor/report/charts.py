@@ -16,6 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from exafel.arrays import AnyArray, FloatArray, IntArray
+from exafel.monitor.report.blocks import Numbers
 
 COLOURS = {
     "ink": "#1b2430",
@@ -130,12 +131,14 @@ def bins_of(values: FloatArray, n_bins: int) -> FloatArray:
     return np.linspace(low - pad, high + pad, n_bins + 1)
 
 
-def histogram(axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour: str = "blue") -> dict[str, Any]:
+def histogram(
+    axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour: str = "blue"
+) -> list[tuple[Any, ...]]:
     """Draw a histogram with its median as a line; values far out count in the first and last bin.
 
     Returns
     -------
-    Columns ``from``, ``to`` and ``count``.
+    Rows (quantity, lower limit, upper limit, count), for `histogram_numbers`.
     """
     limits = bins_of(values, n_bins)
     counts, _ = np.histogram(np.clip(values, limits[0], limits[-1]), limits)
@@ -147,7 +150,12 @@ def histogram(axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour
     axes.locator_params(axis="x", nbins=5)
     axes.locator_params(axis="y", nbins=4, integer=True)
     axes.ticklabel_format(axis="x", useOffset=False)
-    return {"from": limits[:-1], "to": limits[1:], "count": counts}
+    return [(label, low, high, count) for low, high, count in zip(limits[:-1], limits[1:], counts, strict=True)]
+
+
+def histogram_numbers(name: str, rows: Sequence[tuple[Any, ...]]) -> Numbers:
+    """Numbers of one or several histograms, one row a bar."""
+    return Numbers(name, {key: [row[i] for row in rows] for i, key in enumerate(("quantity", "from", "to", "count"))})
 
 
 def resolution_axis(axes: Axes, d_limits: Sequence[float]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from exafel.arrays import FloatArray
-from exafel.monitor.report.blocks import Figure, Numbers, Section, text
-from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, svg
+from exafel.monitor.report.blocks import Figure, Section, text
+from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, histogram_numbers, svg
 from exafel.monitor.report.rates import is_hit
 from exafel.monitor.report.shots import Shots
 
@@ -51,18 +51,17 @@ def _figure(known: dict[str, FloatArray], n_bins: int) -> Figure:
     n_columns = min(len(known), 4)
     n_rows = -(-len(known) // n_columns)
     alt = "Histograms of " + ", ".join(label for name, label, _ in _QUANTITIES if name in known)
-    columns: dict[str, Any] = {}
+    bars: list[tuple[Any, ...]] = []
     with canvas(WIDE_INCHES, 2.0 * n_rows) as figure:
         grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes in grid[len(known) :]:
             axes.set_axis_off()
         shown = [item for item in _QUANTITIES if item[0] in known]
         for axes, (name, label, colour) in zip(grid, shown, strict=False):
-            found = histogram(axes, known[name], label, n_bins=n_bins, colour=colour)
+            bars += histogram(axes, known[name], label, n_bins=n_bins, colour=colour)
             axes.set_title(f"median {text(float(np.median(known[name])), 3)}")
-            columns.update({f"{name}_{key}": values for key, values in found.items()})
         picture = svg(figure, "lattices", alt)
     caption = (
         "Over hits (spots) and lattices (all others). Dashed lines: medians; outliers count in the outermost bars."
     )
-    return Figure(caption, alt, picture, Numbers("lattices", columns), wide=True)
+    return Figure(caption, alt, picture, histogram_numbers("lattices", bars), wide=True)
