@@ -17,11 +17,11 @@ _PERCENT = "%"
 _COLUMNS = (
     ("n_unique", "unique", ""),
     ("n_possible", "possible", ""),
-    ("completeness", "completeness (%)", _PERCENT),
+    ("completeness", "compl. (%)", _PERCENT),
     ("multiplicity", "multiplicity", ".2f"),
-    ("n_obs", "observations", ""),
+    ("n_obs", "obs.", ""),
     ("mean_i_over_sigma", "⟨I/σ⟩", ".2f"),
-    ("n_half", "in both halves", ""),
+    ("n_half", "pairs", ""),
     ("cc_half", "CC½ (%)", _PERCENT),
     ("r_split", "R-split (%)", _PERCENT),
     ("r_int", "R-int (%)", _PERCENT),
@@ -80,9 +80,8 @@ def _shell_table(shells: Sequence[Shell], overall: Shell) -> Table:
     rows = tuple(_shell_row(shell, columns) for shell in shells)
     keys = ("d_max", "d_min", *(key for key, _, _ in _COLUMNS))
     numbers = Numbers("resolution-shells", {key: [shell.get(key) for shell in shells] for key in keys})
-    return Table(
-        "By resolution, in shells of equal volume.", head, rows, total=_shell_row(overall, columns), numbers=numbers
-    )
+    caption = "By resolution, in shells of equal volume. Pairs are reflections that both halves have."
+    return Table(caption, head, rows, total=_shell_row(overall, columns), numbers=numbers)
 
 
 def _shell_row(shell: Shell, columns: Sequence[tuple[str, str, str]]) -> tuple[Any, ...]:

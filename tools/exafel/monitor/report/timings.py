@@ -12,6 +12,8 @@ from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, SERIES, WIDE_INCHES, canvas, svg
 from exafel.monitor.report.trial import StepFolder, Trial
 
+_SHOT_PHASES = ("read", "spotfind", "index", "refine", "integrate")
+"""Phases of one shot, in their order."""
 _MOST_BARS = 64
 """Ranks up to which each has a bar; more are put together in runs of ranks, with their mean."""
 
@@ -66,13 +68,15 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
 
 
 def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dict[str, dict[str, float]]:
-    """Phases that do not overlap: of the stills step's loop over shots, only what is not in a phase of the shots."""
-    result = {name: dict(times) for name, times in phases.items()}
-    inside = [phases[name] for name in inner if name in phases]
-    if inside and "shots" in result:
-        outer = result.pop("shots")
-        rest = {key: max(outer[key] - sum(times[key] for times in inside), 0.0) for key in ("wall_s", "cpu_s")}
-        result["waiting"] = rest
+    """Phases that do not overlap: in place of the stills step's loop over shots, the phases in it and what is left."""
+    inside = {name: dict(phases[name]) for name in _SHOT_PHASES if name in inner and name in phases}
+    result: dict[str, dict[str, float]] = {}
+    for name, times in phases.items():
+        if name == "shots" and inside:
+            rest = {key: times[key] - sum(part[key] for part in inside.values()) for key in ("wall_s", "cpu_s")}
+            result |= inside | {"waiting": {key: max(value, 0.0) for key, value in rest.items()}}
+        elif name not in inside:
+            result[name] = dict(times)
     return result
 
 
@@ -116,6 +120,8 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=8, handlelength=1.0)
         picture = svg(figure, f"timings-{name}", alt)
     caption = f"Wall time of each rank of the step {name} by phase."
+    if "waiting" in wide:
+        caption += " Phases of shots are CPU time; the rest of the time on shots is waiting, for disk or processor."
     if step > 1:
         caption += f" Each bar is the mean of {text(step)} ranks, named by the first."
     columns = {"rank": labels, **{str(phase): grouped[phase].tolist() for phase in grouped.columns}}
