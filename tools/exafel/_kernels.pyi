@@ -1,5 +1,7 @@
 """Compiled kernels."""
 
+from exafel.arrays import FloatArray, Int32Array, IntArray
+from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
@@ -32,6 +34,10 @@ def pixel_factors(
 ) -> None: ...
 
 # io
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
+
+def isa() -> str: ...
+
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
@@ -41,7 +47,6 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
-def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
 
 # spot finding
 def strong_pixels(
@@ -94,3 +99,17 @@ def integrate_panel(
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
+
+# merging
+def exact_sums(values: FloatArray, groups: IntArray, n_groups: int) -> IntArray: ...
+def ev11_sums(
+    squared: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    bins: IntArray,
+    n_bins: int,
+    *,
+    sdb: float,
+    sdadd: float,
+    floor: float,
+) -> IntArray: ...

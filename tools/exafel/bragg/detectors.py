@@ -24,7 +24,7 @@ def grid_detector(config: GridDetector, readout: ReadoutConfig) -> Detector:
     count = np.array(config.panels)
     whole = count * size + (count - 1) * config.gap_px
     low = np.floor(-6 * readout.read_noise_photons * readout.gain)
-    panels = []
+    panels: list[Panel] = []
     for slow in range(config.panels[1]):
         for fast in range(config.panels[0]):
             corner = (np.array([fast, slow]) * (size + config.gap_px) - whole / 2) * pixel

@@ -16,6 +16,9 @@ from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
 from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
 
+_CUT = 15.0
+"""Terms below 3e-7 of a reflection's maximum are left out: less than the noise of one photon shows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Shot:
@@ -102,6 +105,7 @@ class ShotSimulator:
             self._structure_factors,
             fluence_per_m2=beam.flux / (config.pulse.beam_size_um * 1e-6) ** 2,
             oversample=config.oversample,
+            cut=_CUT,
         )
         return np.concatenate([panel.ravel() for panel in image.panels])
 

@@ -24,9 +24,9 @@ app = typer.Typer(
 
 app.add_typer(config.app, name="config")
 app.command("report")(report.report)
+app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
-app.command("stills")(stills.stills)
 app.command("merge")(merge.merge)
 
 

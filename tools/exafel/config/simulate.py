@@ -15,11 +15,11 @@ class GridDetector(Model):
     """A detector of equal panels in a flat grid, centred on the beam and normal to it."""
 
     type: Literal["grid"] = Field("grid", description="Panels in a flat grid; one panel is a grid too.")
-    panel_size_px: tuple[int, int] = Field((512, 512), description="Pixels of a panel along fast and slow.")
+    panel_size_px: tuple[int, int] = Field((768, 768), description="Pixels of a panel along fast and slow.")
     panels: tuple[int, int] = Field((1, 1), description="Number of panels along fast and slow.")
     gap_px: int = Field(0, ge=0, description="Gap between neighbouring panels, in pixels.")
-    pixel_size_mm: float = Field(0.15, gt=0, description="Size of a pixel.")
-    distance_mm: float = Field(100.0, gt=0, description="Distance from the sample.")
+    pixel_size_mm: float = Field(0.1, gt=0, description="Size of a pixel.")
+    distance_mm: float = Field(80.0, gt=0, description="Distance from the sample.")
 
 
 class ExptDetector(Model):
@@ -59,10 +59,10 @@ class PulseConfig(Model):
 class CrystalConfig(Model):
     """The crystals, one a hit, in random orientation."""
 
-    size_um: float = Field(2.0, gt=0, description="Median side of a crystal that the beam lights, as a cube.")
+    size_um: float = Field(1.2, gt=0, description="Median side of a crystal that the beam lights, as a cube.")
     size_jitter: float = Field(0.3, ge=0, le=2, description="Shot-to-shot rms of the logarithm of the size.")
-    n_cells: Triple = Field((30.0, 30.0, 30.0), description="Unit cells of a mosaic block along a, b and c.")
-    mosaicity_deg: float = Field(0.02, ge=0, lt=2, description="Rms angle between a mosaic block and the crystal.")
+    n_cells: Triple = Field((20.0, 20.0, 20.0), description="Unit cells of a mosaic block along a, b and c.")
+    mosaicity_deg: float = Field(0.05, ge=0, lt=2, description="Rms angle between a mosaic block and the crystal.")
     mosaic_blocks: int = Field(10, ge=1, description="Orientations that sample the mosaicity.")
     cell_jitter_percent: float = Field(0.1, ge=0, lt=5, description="Shot-to-shot rms of each free cell length.")
 
@@ -74,7 +74,7 @@ class SimulateSfxConfig(Model):
     d_min_angstrom: float = Field(2.0, gt=0.5, description="Resolution to which structure factors are computed.")
     anomalous: bool = Field(False, description="Include anomalous scattering at the mean photon energy.")
     n_shots: int = Field(200, ge=1, description="Number of images.")
-    no_hit_fraction: float = Field(0.1, ge=0, le=1, description="Chance that a shot misses all crystals.")
+    no_hit_fraction: float = Field(0.12, ge=0, le=1, description="Chance that a shot misses all crystals.")
     seed: int = Field(1, ge=0, description="Seed of all that is random. Shot i depends on it and on i alone.")
     detector: DetectorConfig = Field(default_factory=GridDetector, description="Geometry of the detector.")
     readout: ReadoutConfig = Field(default_factory=ReadoutConfig, description="Gain and noise of the detector.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from exafel.config.stills import StillsConfig
 from exafel.io.events import Emit
+from exafel.io.experiment import Experiment
+from exafel.io.reflections import ReflectionTable
 from exafel.io.source import FrameSource
 
 
@@ -37,35 +39,39 @@ class StillsJob:
     log: Path
 
 
-@dataclass(frozen=True)
-class ShotResult:
+@dataclass(frozen=True, eq=False)
+class EngineLattice:
+    """One integrated lattice: its models, its integrated reflections, and the strong spots that it indexes."""
+
+    experiment: Experiment
+    integrated: ReflectionTable
+    indexed: ReflectionTable
+
+
+@dataclass(eq=False)
+class EngineShot:
     """How one shot ended.
 
     Parameters
     ----------
     shot
         Number of the shot.
-    outcome
-        In the names of the stills step.
-    count
-        Reflections where it is integrated, spots found where it failed.
-    reason
-        What the engine says of a failure.
+    outcome, reason
+        The outcome in the names of the stills step; the reason in the engine's words, empty where it is integrated.
+    spots
+        Its strong spots.
+    lattices
+        Those integrated.
+    cpu_s
+        CPU seconds of the engine; the mean over a rank's shots where it does not say more.
     """
 
     shot: int
     outcome: str
-    count: int = 0
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class StillsOutput:
-    """What an engine made of a job: one result a shot, and its files, None where no lattice was integrated."""
-
-    results: tuple[ShotResult, ...]
-    expt: Path | None = None
-    refl: Path | None = None
+    spots: ReflectionTable = field(default_factory=ReflectionTable)
+    lattices: list[EngineLattice] = field(default_factory=list)
+    cpu_s: float = 0.0
 
 
 class StillsEngine(Protocol):
@@ -91,7 +97,11 @@ class StillsEngine(Protocol):
         """
         ...
 
-    def run(self, job: StillsJob, emit: Emit, finished: Callable[[int], None]) -> StillsOutput:
+    def unused(self, config: StillsConfig) -> list[str]:
+        """Return the keys that were set and that this engine has no parameter for."""
+        ...
+
+    def run(self, job: StillsJob, emit: Emit, finished: Callable[[int], None]) -> list[EngineShot]:
         """Process one rank's shots; `finished` hears how many shots have ended so far.
 
         Raises

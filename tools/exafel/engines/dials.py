@@ -5,15 +5,17 @@ Its exit code says little: it is 0 when every shot has failed, and when the prog
 
 from __future__ import annotations
 
-import logging
+import resource
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from exafel.engines.base import ShotResult, StillsJob, StillsOutput
-from exafel.engines.dials_debug import DebugRecord, DebugTail, by_tag
+from exafel.config.stills import StillsConfig
+from exafel.engines.base import EngineShot, StillsJob
+from exafel.engines.dials_debug import DebugTail
 from exafel.engines.dials_phil import Selection, phil_text, select_images, without_equivalent
+from exafel.engines.dials_results import read_results
 from exafel.engines.programs import ask, follow, last_line
 from exafel.errors import EngineError, InputError
 from exafel.io.events import Emit, Stage
@@ -21,10 +23,8 @@ from exafel.io.files import atomic_write
 
 PROGRAM = "dials.stills_process"
 
-_logger = logging.getLogger(__name__)
-
 _EXTENSION = "xfel_mono_sim_ext"
-_HINT = "use engine native, or put a DIALS built with the xfel extensions on the PATH, such as its conda build"
+_HINT = "use engine native, or a DIALS with the xfel extensions, such as its conda build; see docs/engines.md"
 _FINISHED = "finished"
 _PHIL = "stills.phil"
 _FILE_LIST = "files.txt"
@@ -90,8 +90,12 @@ class DialsStills:
         if interpreter is not None and _EXTENSION in ask([interpreter, "-c", _PROBE]).stderr:
             raise self._lacks_extension()
 
-    def run(self, job: StillsJob, emit: Emit, finished: Callable[[int], None]) -> StillsOutput:
-        """Run the program on a rank's shots and collect what it wrote.
+    def unused(self, config: StillsConfig) -> list[str]:
+        """Return the keys that were set and that DIALS has no parameter for."""
+        return without_equivalent(config)
+
+    def run(self, job: StillsJob, emit: Emit, finished: Callable[[int], None]) -> list[EngineShot]:
+        """Run the program on a rank's shots and read what it wrote.
 
         Shots that cannot be read are kept from it, since it stops at the first damaged file and loses all the others.
         Work that was complete when an earlier run was interrupted is not done again.
@@ -101,23 +105,26 @@ class DialsStills:
         EngineError
             The program failed, or did not write what it should have.
         """
-        missing = without_equivalent(job.config)
-        if missing:
-            _logger.warning("DIALS has no parameter like %s: not used", ", ".join(missing))
-        damaged = tuple(_damaged(job, emit))
+        images = [job.source.image(shot) for shot in range(len(job.source))]
+        damaged = list(_damaged(job, emit))
         finished(len(damaged))
         bad = {result.shot for result in damaged}
-        images = [job.source.image(shot) for shot in range(len(job.source))]
         selection = select_images(images, (shot for shot in job.shots if shot not in bad))
         if not selection.tags:
-            return StillsOutput(damaged)
+            return damaged
         mark = job.work / _FINISHED
         if not mark.is_file():
             shutil.rmtree(job.work, ignore_errors=True)
+            start = _cpu_of_children()
             self._run(job, selection, emit, lambda count: finished(len(damaged) + count))
-        output = self.collect(job.work, selection.tags, job.log)
-        mark.touch()
-        return replace(output, results=damaged + output.results)
+            cpu_s = _cpu_of_children() - start
+            with atomic_write(mark) as stream:
+                stream.write(f"{cpu_s}\n".encode())
+        chosen = {shot: images[shot] for shot in selection.tags.values()}
+        results = read_results(job.work, selection.tags, chosen, job.config.indexing.space_group)
+        for result in results:
+            result.cpu_s = float(mark.read_text()) / len(results)
+        return damaged + results
 
     def _run(self, job: StillsJob, selection: Selection, emit: Emit, finished: Callable[[int], None]) -> None:
         _write_inputs(job, selection)
@@ -134,61 +141,24 @@ class DialsStills:
             finished(done)
 
         code = follow([str(self.path()), _PHIL], folder=job.work, log=job.log, look=look)
-        if code != 0:
-            hint = last_line(_text(job.log))
-            raise EngineError(f"{PROGRAM} ended with exit code {code}", where=job.log, hint=hint)
-
-    def collect(self, work: Path, tags: Mapping[str, int], log: Path) -> StillsOutput:
-        """Judge a run by its files: every shot's outcome, and the integrated lattices.
-
-        Parameters
-        ----------
-        work
-            Folder that the program wrote to.
-        tags
-            DIALS' names of the images, and the numbers of their shots.
-        log
-            The program's output; searched for what a build that cannot index says.
-
-        Raises
-        ------
-        EngineError
-            This build cannot index stills, a shot has no end, or lattices were integrated and not written.
-        """
-        events = by_tag(record for path in work.glob("debug/debug_*.txt") for record in DebugTail(path).read())
-        results = tuple(_result(shot, events.get(tag, [])) for tag, shot in tags.items())
-        expt = next(iter(sorted(work.glob("idx-*_integrated.expt"))), None)
-        refl = None if expt is None else expt.with_suffix(".refl")
-        if expt is None and f'ImportError: __import__("{_EXTENSION}")' in _text(log):
+        said = job.log.read_text(errors="replace")
+        if f'ImportError: __import__("{_EXTENSION}")' in said and not list(job.work.glob("idx-*_integrated.expt")):
             raise self._lacks_extension()
-        lost = sum(result.outcome == "" for result in results)
-        if lost or not events:
-            raise EngineError(f"{PROGRAM} has not processed {lost or len(tags)} of {len(tags)} shots", where=log)
-        integrated = sum(result.outcome == "integrated" for result in results)
-        if integrated and (refl is None or not refl.is_file()):
-            raise EngineError(f"{PROGRAM} integrated {integrated} shots and wrote no integrated.expt", where=work)
-        return StillsOutput(results, expt, refl)
+        if code != 0:
+            raise EngineError(f"{PROGRAM} ended with exit code {code}", where=job.log, hint=last_line(said))
 
     def _lacks_extension(self) -> EngineError:
         what = f"this build of {self.version()} lacks the module {_EXTENSION} of cctbx.xfel and cannot index stills"
         return EngineError(what, where=self.path(), hint=_HINT)
 
 
-def _damaged(job: StillsJob, emit: Emit) -> Iterator[ShotResult]:
+def _damaged(job: StillsJob, emit: Emit) -> Iterator[EngineShot]:
     for shot in job.shots:
         try:
             job.source.frame(shot)
         except InputError as error:
-            _logger.warning("%s", error)
             emit(Stage.FAIL, shot, 0, "read_failed")
-            yield ShotResult(shot, "read_failed", reason=error.what)
-
-
-def _result(shot: int, events: list[DebugRecord]) -> ShotResult:
-    if not events:  # DIALS goes on to the next shot where the format's reader fails, and only its log says so
-        return ShotResult(shot, "read_failed", reason="DIALS cannot load the image")
-    last = events[-1]
-    return ShotResult(shot, last.outcome or "", last.count, last.failure)
+            yield EngineShot(shot, "read_failed", error.what)
 
 
 def _write_inputs(job: StillsJob, selection: Selection) -> None:
@@ -210,5 +180,6 @@ def _interpreter(program: Path) -> str | None:
     return named if first.startswith("#!") and Path(named).name.startswith("python") else None
 
 
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

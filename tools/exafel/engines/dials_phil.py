@@ -15,6 +15,8 @@ _SPOTS = "spotfinder.threshold.dispersion"
 _FILTER = "spotfinder.filter"
 
 EQUIVALENTS: dict[str, tuple[str, ...]] = {
+    "geometry.reference": ("input.reference_geometry",),
+    "geometry.wavelength_angstrom": ("geometry.beam.wavelength",),
     "spotfinding.algorithm": ("spotfinder.threshold.algorithm",),
     "spotfinding.kernel_size": (f"{_SPOTS}.kernel_size",),
     "spotfinding.sigma_background": (f"{_SPOTS}.sigma_background",),
@@ -35,6 +37,13 @@ EQUIVALENTS: dict[str, tuple[str, ...]] = {
     "indexing.hkl_tolerance": ("indexing.index_assignment.simple.hkl_tolerance",),
     "indexing.cell_tolerance": ("indexing.known_symmetry.relative_length_tolerance",),
     "indexing.max_lattices": ("indexing.multiple_lattice_search.max_lattices",),
+    "integration.d_min": ("prediction.d_min",),
+    "integration.gain": ("integration.summation.detector_gain",),
+    "integration.min_background_pixels": ("integration.background.simple.min_pixels",),
+    "integration.outlier_sigma": ("integration.background.simple.outlier.plane.n_sigma",),
+    "integration.n_sigma": ("profile.gaussian_rs.parameters.n_sigma",),
+    "integration.significance_filter.n_bins": ("significance_filter.n_bins",),
+    "integration.significance_filter.isigi_cutoff": ("significance_filter.isigi_cutoff",),
 }
 """Keys of `StillsConfig` and the parameters of dials.stills_process that mean the same."""
 
@@ -46,8 +55,8 @@ _ALWAYS = {
     "mp.method": "multiprocessing",
     "mp.nproc": 1,
     "output.composite_output": True,
-    "output.indexed_filename": None,
-    "output.refined_experiments_filename": None,
+    "output.strong_filename": "%s_strong.refl",
+    "output.shoeboxes": False,
     "output.integration_pickle": None,
 }
 
@@ -68,10 +77,13 @@ def phil_text(config: StillsConfig, *, file_list: str, tags: Iterable[str] = ())
     phil: dict[str, Any] = dict(_ALWAYS)
     phil["input.file_list"] = file_list
     for key, names in EQUIVALENTS.items():
-        if values[key] is not None:
+        if values.get(key) is not None:
             phil.update(dict.fromkeys(names, values[key]))
+    if config.geometry.reference is not None:  # the program runs in another folder
+        phil["input.reference_geometry"] = str(Path(config.geometry.reference).resolve())
+    phil["significance_filter.enable"] = config.integration.significance_filter is not None
     phil[f"{_FILTER}.ice_rings.filter"] = values["spotfinding.ice_ring_width"] is not None
-    phil["indexing.stills.refine_candidates_with_known_symmetry"] = values["indexing.unit_cell"] is not None
+    phil["indexing.stills.refine_candidates_with_known_symmetry"] = True
     phil.update(config.dials)
     entries = [*phil.items(), *(("input.image_tag", tag) for tag in tags)]
     return "".join(f"{name} = {_value(value)}\n" for name, value in entries)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+import exafel
 from exafel.config.stills import StillsConfig
-from exafel.engines.dials import DialsStills
+from exafel.engines.registry import stills_engine
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group
 from exafel.io.frames import open_frames
@@ -19,7 +20,7 @@ from exafel.io.source import FrameSource
 from exafel.parallel.comm import Communicator
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, StepSummary, require_paths
-from exafel.steps.stills_dials import process_with_engine
+from exafel.steps.stills_engine import process_by_engine
 from exafel.steps.stills_files import ShotRow, write_results
 from exafel.stills.reader import ShotReader
 from exafel.stills.shot import Outcome, ShotResult, process_shot
@@ -43,12 +44,12 @@ class StillsSummary(StepSummary):
     indexed_of_hits: float = Field(description="Indexed shots of the hits.")
     indexed_of_shots: float = Field(description="Indexed shots of all.")
     cell_median: CellParameters = Field(description="Median of each cell parameter, angstrom and degrees.")
-    rmsd_px_median: tuple[float, float] | None = Field(description="Median rmsd of spots along fast and slow.")
-    cpu_s_per_image: float = Field(description="CPU seconds a shot, reading included; an engine's own are not known.")
+    rmsd_px_median: tuple[float, float] = Field(description="Median rmsd of spot positions along fast and slow.")
+    cpu_s_per_image: float = Field(description="CPU seconds a shot, reading included.")
     cpu_s_per_phase: dict[str, float] = Field(description="CPU seconds a shot of each phase.")
 
 
-def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequest:
+def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: str | None = None) -> StepRequest:
     """Describe the processing of still images.
 
     Parameters
@@ -59,6 +60,8 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
         Image files, and folders of them.
     out
         Folder for the containers and the manifest.
+    engine
+        What computes; None for the one that the configuration names.
 
     Raises
     ------
@@ -78,9 +81,10 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
     extra = tuple(Path(name) for name in (config.geometry.reference, config.geometry.mask) if name is not None)
     if extra:
         inputs["geometry"] = require_paths(extra, "geometry files")
-    if config.engine == "dials":
-        return StepRequest("stills", config, inputs, out, engine="dials", engine_version=DialsStills().version())
-    return StepRequest("stills", config, inputs, out)
+    name = engine or config.engine
+    other = stills_engine(name)
+    version = exafel.__version__ if other is None else other.version()
+    return StepRequest("stills", config, inputs, out, engine=name, engine_version=version)
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> StillsSummary:
@@ -92,6 +96,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         An input cannot be read at all.
     NothingUsableError
         No shot was integrated; the message says what became of them.
+    EngineError
+        Another program was to do the step and cannot.
     """
     config = request.config
     assert isinstance(config, StillsConfig)
@@ -100,11 +106,13 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
             return step.up_to_date(StillsSummary)
         with step.phase("open"):
             source = _open(request.inputs["images"], comm)
+            reader = ShotReader(source, config.geometry)
+        engine = stills_engine(request.engine)
         with step.phase("shots"):
-            if request.engine == "dials":
-                results = process_with_engine(DialsStills(), source, config, step, comm, hooks)
+            if engine is None:
+                results = _process(reader, config, step, comm, hooks)
             else:
-                results = _process(ShotReader(source, config.geometry), config, step, comm, hooks)
+                results = process_by_engine(engine, source, config, step, comm, hooks)
         with step.phase("write"):
             rows = write_results(results, config, step)
         gathered = comm.allgather(rows)
@@ -190,10 +198,11 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
     n_hits = len(rows) - outcomes[Outcome.NO_HIT] - outcomes[Outcome.READ_FAILED]
     n_indexed = n_integrated + outcomes[Outcome.INTEGRATE_FAILED]
     lattices = [lattice for row in rows for lattice in row.lattices]
-    rmsd = [lattice.rmsd_px for lattice in lattices if lattice.rmsd_px is not None]
+    cells = np.median([lattice.cell for lattice in lattices], axis=0)
+    rmsd = np.median([lattice.rmsd_px for lattice in lattices], axis=0)
     phases = sorted({phase for row in rows for phase in row.cpu_s})
     per_phase = {phase: sum(row.cpu_s.get(phase, 0.0) for row in rows) / len(rows) for phase in phases}
-    a, b, c, alpha, beta, gamma = (_median([lattice.cell[k] for lattice in lattices]) for k in range(6))
+    a, b, c, alpha, beta, gamma = (round(float(value), 4) for value in cells)
     return StillsSummary(
         n_shots=len(rows),
         n_hits=n_hits,
@@ -207,14 +216,10 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
         indexed_of_hits=n_indexed / n_hits,
         indexed_of_shots=n_indexed / len(rows),
         cell_median=(a, b, c, alpha, beta, gamma),
-        rmsd_px_median=(_median([x for x, _ in rmsd]), _median([y for _, y in rmsd])) if rmsd else None,
+        rmsd_px_median=(round(float(rmsd[0]), 4), round(float(rmsd[1]), 4)),
         cpu_s_per_image=round(sum(per_phase.values()), 5),
         cpu_s_per_phase={phase: round(value, 5) for phase, value in per_phase.items()},
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    return round(float(np.median(values)), 4)
 
 
 def batch_line(summary: StillsSummary) -> str:

@@ -37,7 +37,7 @@ class LatticeRow(Model):
     n_integrated: int
     d_min: float
     mean_i_over_sigma: float
-    rmsd_px: tuple[float, float] | None
+    rmsd_px: tuple[float, float]
     half_mosaicity_deg: float | None
     domain_size_angstrom: float | None
 
@@ -86,8 +86,7 @@ def _write_lattices(step: StepRun, stem: str, lattices: Sequence[IntegratedLatti
     integrated = ReflectionTable.concatenate([lattice.integrated for lattice in lattices])
     _write_refl(step, step.out / f"{stem}.refl", "refl", integrated)
     indexed = ReflectionTable.concatenate([lattice.indexed for lattice in lattices])
-    if len(indexed):  # another engine may not tell
-        _write_refl(step, step.out / f"{stem}_indexed.refl", "indexed", indexed)
+    _write_refl(step, step.out / f"{stem}_indexed.refl", "indexed", indexed)
 
 
 def _write_refl(step: StepRun, path: Path, kind: str, table: ReflectionTable) -> None:

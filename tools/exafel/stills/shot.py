@@ -46,14 +46,13 @@ class IntegratedLattice:
     integrated, indexed
         Its integrated reflections, and the strong spots that it indexes; ``id`` is 0 in both.
     rmsd_px
-        Root mean square of observed minus calculated spot positions along fast and slow; None where an engine does
-        not say.
+        Root mean square of observed minus calculated spot positions along fast and slow.
     """
 
     experiment: Experiment
     integrated: ReflectionTable
     indexed: ReflectionTable
-    rmsd_px: tuple[float, float] | None
+    rmsd_px: tuple[float, float]
 
 
 @dataclass(eq=False)

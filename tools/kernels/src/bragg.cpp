@@ -18,7 +18,9 @@ inline double larger(double a, double b) { return a > b ? a : b; }
 
 inline Panel<double> panel_of(const BraggScene &scene, int number) {
   const double *p = scene.panels + static_cast<std::int64_t>(number) * panel_numbers;
-  return {vec(p), vec(p + 3), vec(p + 6), p[9], p[10], static_cast<int>(p[11]), static_cast<int>(p[12])};
+  const double distance = dot(vec(p), cross(vec(p + 3), vec(p + 6)));
+  return {vec(p), vec(p + 3), vec(p + 6),         p[9],
+          p[10],  std::fabs(distance), static_cast<int>(p[11]), static_cast<int>(p[12])};
 }
 
 inline Beam<double> beam_of(const BraggScene &scene) {
@@ -110,14 +112,15 @@ Range channels_near(const BraggScene &scene, const Vec &hkl, const Vec &u, const
 double some_channels(const BraggScene &scene, const Range &range, const Vec &nu, const Vec &nh) {
   double sums[channel_lanes] = {};
   for (int first = range.first; first < range.last; first += channel_lanes) {
+    const double *x = scene.wave_numbers + first, *w = scene.weights + first;
     const int left = range.last - first;
+    double exponent[channel_lanes], value[channel_lanes];
     for (int j = 0; j < channel_lanes; ++j) {
-      const double x = scene.wave_numbers[first + j];
-      const double dh = x * nu.x - nh.x, dk = x * nu.y - nh.y, dl = x * nu.z - nh.z;
-      const double exponent = -2 / gauss_width * (dh * dh + dk * dk + dl * dl);
-      const double weight = j < left ? scene.weights[first + j] : 0;
-      sums[j] += weight * exp_decay(exponent < -700 ? -700 : exponent);
+      const double dh = x[j] * nu.x - nh.x, dk = x[j] * nu.y - nh.y, dl = x[j] * nu.z - nh.z;
+      exponent[j] = larger(-2 / gauss_width * (dh * dh + dk * dk + dl * dl), -700);
     }
+    for (int j = 0; j < channel_lanes; ++j) value[j] = w[j] * exp_decay(exponent[j]);
+    for (int j = 0; j < channel_lanes; ++j) sums[j] += j < left ? value[j] : 0;
   }
   for (int width = channel_lanes / 2; width > 0; width /= 2)
     for (int j = 0; j < width; ++j) sums[j] += sums[j + width];
@@ -240,13 +243,13 @@ class Windows {
   }
 
   double subpixel(const Panel<double> &panel, const Spot &spot, double fast, double slow) {
-    const Ray<double> ray = ray_to(panel, beam_, fast, slow);
+    const Ray<double> ray = ray_to(panel, fast, slow);
     const Vec u = basis_ * (ray.direction - beam_.direction);
     const Vec nu = times(n_, u);
     const Range range = channels_near(scene_, spot.hkl, u, nu, spot.nh, limit_);
     if (range.first >= range.last) return 0;
     terms_ += range.last - range.first;
-    return ray.weight * some_channels(scene_, range, nu, spot.nh);
+    return omega_p(panel, beam_, ray) * some_channels(scene_, range, nu, spot.nh);
   }
 
   const BraggScene &scene_;
@@ -272,10 +275,11 @@ std::int64_t bragg_all_pixels(const BraggScene &scene, double *image) {
       for (int fast = 0; fast < panel.n_fast; ++fast, ++n_pixels) {
         double sum = 0;
         for (int sub = 0; sub < os * os; ++sub) {
-          const Ray<double> ray = ray_to(panel, beam, fast + (sub % os + 0.5) / os, slow + (sub / os + 0.5) / os);
+          const Ray<double> ray = ray_to(panel, fast + (sub % os + 0.5) / os, slow + (sub / os + 0.5) / os);
+          const double weight = omega_p(panel, beam, ray);
           for (int m = 0; m < scene.n_blocks; ++m) {
             const Vec u = mat(scene.blocks + 9 * static_cast<std::int64_t>(m)) * (ray.direction - beam.direction);
-            sum += ray.weight * all_channels(scene, n, u, limit);
+            sum += weight * all_channels(scene, n, u, limit);
           }
         }
         image[n_pixels] += factor * sum;
@@ -291,8 +295,8 @@ void pixel_factors(const BraggScene &scene, const PixelFactors &result) {
     const Panel<double> panel = panel_of(scene, number);
     for (int slow = 0; slow < panel.n_slow; ++slow)
       for (int fast = 0; fast < panel.n_fast; ++fast, ++n_pixels) {
-        const Ray<double> ray = ray_to(panel, beam, fast + 0.5, slow + 0.5);
-        result.omega_p[n_pixels] = ray.weight;
+        const Ray<double> ray = ray_to(panel, fast + 0.5, slow + 0.5);
+        result.omega_p[n_pixels] = omega_p(panel, beam, ray);
         result.cos_two_theta[n_pixels] = dot(ray.direction, beam.direction);
       }
   }

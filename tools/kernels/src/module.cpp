@@ -9,6 +9,7 @@ void bind_bragg(nb::module_ &m);
 void bind_indexing(nb::module_ &m);
 void bind_integration(nb::module_ &m);
 void bind_io(nb::module_ &m);
+void bind_merging(nb::module_ &m);
 void bind_spotfinding(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
@@ -18,5 +19,6 @@ NB_MODULE(_kernels, m) {
   bind_indexing(m);
   bind_integration(m);
   bind_io(m);
+  bind_merging(m);
   bind_spotfinding(m);
 }

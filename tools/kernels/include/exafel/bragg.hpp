@@ -102,6 +102,7 @@ template <class T>
 struct Panel {
   Vec3<T> origin, fast, slow;
   T pixel_fast, pixel_slow;
+  T close;  // distance of its plane from the sample
   int n_fast, n_slow;
 };
 
@@ -112,11 +113,11 @@ struct Beam {
   T polarization;             // Kahn factor: 1 for fully polarized, 0 for unpolarized
 };
 
-// What a (sub)pixel contributes whatever the crystal: direction of the scattered ray, and Omega P.
+// From the sample to a point of a panel.
 template <class T>
 struct Ray {
-  Vec3<T> direction;
-  T weight;
+  Vec3<T> direction;  // unit vector
+  T length;           // mm
 };
 
 // P = 1/2 [1 + cos^2(2 theta) - p cos(2 psi) sin^2(2 theta)] (Kahn et al. 1982, J. Appl. Cryst. 15, 330), psi the azimuth
@@ -132,14 +133,17 @@ inline T polarization_factor(const Beam<T> &beam, const Vec3<T> &k_out) {
 
 // (fast, slow) in pixels; the centre of the first pixel is at (0.5, 0.5).
 template <class T>
-inline Ray<T> ray_to(const Panel<T> &panel, const Beam<T> &beam, T fast, T slow) {
+inline Ray<T> ray_to(const Panel<T> &panel, T fast, T slow) {
   const Vec3<T> lab = panel.origin + (fast * panel.pixel_fast) * panel.fast + (slow * panel.pixel_slow) * panel.slow;
   const T length = norm(lab);
-  const Vec3<T> k_out = (T(1) / length) * lab;
-  const T distance = dot(panel.origin, cross(panel.fast, panel.slow));
-  const T close = distance < T(0) ? -distance : distance;
-  const T omega = panel.pixel_fast * panel.pixel_slow * close / (length * length * length);
-  return {k_out, omega * polarization_factor(beam, k_out)};
+  return {(T(1) / length) * lab, length};
+}
+
+// Omega P: what a (sub)pixel contributes whatever the crystal.
+template <class T>
+inline T omega_p(const Panel<T> &panel, const Beam<T> &beam, const Ray<T> &ray) {
+  const T omega = panel.pixel_fast * panel.pixel_slow * panel.close / (ray.length * ray.length * ray.length);
+  return omega * polarization_factor(beam, ray.direction);
 }
 
 }  // namespace EXAFEL_ISA
