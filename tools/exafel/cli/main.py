@@ -12,6 +12,7 @@ import typer
 
 import exafel
 from exafel.cli import config, evaluate, merge, report, simulate, stills
+from exafel.cli import cells, config, merge
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command("report")(report.report)
 app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
 
 
