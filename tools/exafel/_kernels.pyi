@@ -1,5 +1,7 @@
 """Compiled kernels."""
 
+from exafel.arrays import FloatArray, Int32Array, IntArray
+from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
@@ -32,6 +34,10 @@ def pixel_factors(
 ) -> None: ...
 
 # io
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
+
+def isa() -> str: ...
+
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
@@ -60,6 +66,7 @@ def spots_from_pixels(
     mask: BoolArray,
     found: IntArray,
     *,
+    corners: bool,
     min_pixels: int,
     max_pixels: int,
     margin: int,
