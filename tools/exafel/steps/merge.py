@@ -114,6 +114,9 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: s
     models = tuple(Path(name) for name in (config.scaling.model, config.statistics.cciso_model) if name is not None)
     if models:
         inputs["reference"] = require_paths(models, "references")
+    cluster = config.filter.unit_cell.cluster.file
+    if config.filter.unit_cell.algorithm == "cluster" and cluster is not None:
+        inputs["cells"] = require_paths((Path(cluster),), "cell clusters")
     return StepRequest("merge", config, inputs, out, engine=engine)
 
 
