@@ -7,11 +7,17 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+
+from exafel.arrays import AnyArray
+
+_NUMBER = re.compile(r"[-+−]?[\d\u202f.]+(e[-+]?\d+)?( ?%)?")
+_NUMBER_OR_NONE = re.compile(rf"{_NUMBER.pattern}|–|")
 
 
 def plain(value: Any) -> Any:
@@ -34,15 +40,15 @@ def plain(value: Any) -> Any:
 def text(value: Any, digits: int = 4) -> str:
     """Show a value to a person: a dash for what is not known, digits grouped in integers, `digits` significant ones."""
     value = plain(value)
-    if value is None or value == "":
+    if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
     if isinstance(value, float):
-        if value.is_integer() and abs(value) < 1e6:
-            return f"{value:.0f}"
+        if abs(value) >= 10**digits or value.is_integer():
+            return text(round(value))
         return f"{value:.{digits}g}"
     if isinstance(value, list):
         return ", ".join(text(item, digits) for item in value)
@@ -56,7 +62,11 @@ class Numbers:
     """Columns of equal length behind a figure or a table, to be taken away as JSON or CSV."""
 
     name: str
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any] | AnyArray]
+
+    def __post_init__(self) -> None:
+        if len({len(values) for values in self.columns.values()}) > 1:
+            raise ValueError(f"the columns of '{self.name}' differ in length")
 
     def as_json(self) -> dict[str, list[Any]]:
         """Columns by name."""
@@ -94,6 +104,7 @@ class Fact:
     label: str
     value: str
     remark: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,11 @@ class Table:
     total: tuple[Any, ...] | None = None
     folded: bool = False
     numbers: Numbers | None = None
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, or texts of numbers, and so is to be aligned to the right."""
+        values = [text(row[column]) for row in self.rows]
+        return column > 0 and any(map(_NUMBER.fullmatch, values)) and all(map(_NUMBER_OR_NONE.fullmatch, values))
 
 
 @dataclass(frozen=True)

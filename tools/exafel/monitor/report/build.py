@@ -9,7 +9,6 @@ from exafel.config.report import ReportConfig
 from exafel.errors import ExafelError
 from exafel.monitor.report.blocks import Section
 from exafel.monitor.report.cells import cells_section
-from exafel.monitor.report.lattices import read_lattices
 from exafel.monitor.report.merged import merged_section
 from exafel.monitor.report.overview import overview_section
 from exafel.monitor.report.pictures import pictures_section
@@ -44,12 +43,12 @@ def build_sections(trial: Trial, config: ReportConfig) -> list[Section]:
 
     stills = trial.steps.get("stills")
     shots = reading(lambda: read_shots(stills))
-    lattices = reading(lambda: read_lattices(stills))
+    lattices = None if shots is None else shots.lattices
     made = [
-        reading(lambda: rates_section(trial, shots, config.rate_bins)),
+        reading(lambda: rates_section(trial, None if shots is None else shots.shots, config.rate_bins)),
         reading(lambda: pictures_section(trial, shots, config)),
         reading(lambda: cells_section(trial, lattices, config.histogram_bins)),
-        reading(lambda: quality_section(shots, lattices, config.histogram_bins)),
+        reading(lambda: quality_section(shots, config.histogram_bins)),
         reading(lambda: merged_section(trial)),
         reading(lambda: truth_section(trial)),
         reading(lambda: weather_section(trial)),

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 
-from exafel.monitor.report.blocks import Figure, Numbers, Section, Table
-from exafel.monitor.report.charts import COLOURS, WIDE_INCHES, canvas, histogram, svg
+from exafel.monitor.report.blocks import Figure, Section, Table
+from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, histogram_numbers, svg
+from exafel.monitor.report.merged import percent
+from exafel.monitor.report.shots import CELL_COLUMNS
 from exafel.monitor.report.trial import Trial
 
-CELL_COLUMNS = ("a", "b", "c", "alpha", "beta", "gamma")
+_SAME = 1e-4
+"""Spread of a cell parameter below which symmetry holds it."""
 _LABELS = ("a (Å)", "b (Å)", "c (Å)", "α (°)", "β (°)", "γ (°)")
 
 
@@ -68,34 +73,43 @@ def cell_statistics(lattices: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _histograms(lattices: pd.DataFrame, n_bins: int) -> Figure:
-    alt = f"Histograms of the six cell parameters of {len(lattices)} lattices with their medians."
-    columns: dict[str, Any] = {}
-    with canvas(WIDE_INCHES, 3.9) as figure:
-        for axes, (name, label) in zip(figure.subplots(2, 3).ravel(), _NAMES, strict=True):
-            values = lattices[name].to_numpy(np.float64)
-            if np.ptp(values) < 1e-4:  # held by symmetry
-                axes.set_axis_off()
-                axes.text(
-                    0.5, 0.5, f"{label.split()[0]} = {values[0]:g}{label[-2] if '°' in label else ' Å'}", ha="center"
-                )
-                axes.text(0.5, 0.36, "the same in all lattices", ha="center", color=COLOURS["soft"], fontsize=8)
-                continue
-            found = histogram(axes, values, label, n_bins=n_bins)
-            axes.set_title(f"median {np.median(values):.2f}")
-            columns.update({f"{name}_{key}": series for key, series in found.items()})
+    alt = f"Histograms of the cell parameters of {len(lattices)} lattices with their medians."
+    values = {name: lattices[name].to_numpy(np.float64) for name in CELL_COLUMNS}
+    varying = [item for item in _NAMES if np.ptp(values[item[0]]) > _SAME]
+    held = [f"{label.split()[0]} = {values[name][0]:g}" for name, label in _NAMES if (name, label) not in varying]
+    bars: list[tuple[Any, ...]] = []
+    n_rows = -(-len(varying) // 3)
+    with canvas(WIDE_INCHES, 2.1 * max(n_rows, 1)) as figure:
+        for axes, (name, label) in zip(_grid(figure, len(varying)), varying, strict=True):
+            bars += histogram(axes, values[name], label, n_bins=n_bins)
+            axes.set_title(f"median {np.median(values[name]):.2f}")
         picture = svg(figure, "cells", alt)
     caption = "Unit cells of all lattices. Dashed lines: medians. Cells beyond the axes count in the outermost bars."
-    return Figure(caption, alt, picture, Numbers("cells", columns), wide=True)
+    if held:
+        caption += f" The same in all lattices: {', '.join(held)}."
+    return Figure(caption, alt, picture, histogram_numbers("cells", bars), wide=True)
+
+
+def _grid(figure: Canvas, n: int) -> list[Axes]:
+    """Return `n` axes in rows of three."""
+    if n == 0:
+        return []
+    grid = list(figure.subplots(-(-n // 3), 3, squeeze=False).ravel())
+    for axes in grid[n:]:
+        axes.set_axis_off()
+    return grid[:n]
 
 
 def _add_clusters(section: Section, clusters: Sequence[Mapping[str, Any]]) -> None:
     if not clusters:
         section.note("The cells step lists no clusters.")
         return
-    rows = []
-    for number, cluster in enumerate(clusters, start=1):
-        cell = cluster.get("median") or cluster.get("cell") or ()
-        rows.append((number, cluster.get("n"), cluster.get("space_group", ""), *(f"{value:.2f}" for value in cell)))
-    section.add(
-        Table("Clusters of cells, the largest first.", ("cluster", "lattices", "space group", *_LABELS), tuple(rows))
-    )
+    head = ("cluster", "lattices", "share", "space group", *_LABELS)
+    rows = tuple(_cluster_row(number, cluster) for number, cluster in enumerate(clusters, start=1))
+    section.add(Table("Clusters of cells, the largest first: median ± robust standard deviation.", head, rows))
+
+
+def _cluster_row(number: int, cluster: Mapping[str, Any]) -> tuple[Any, ...]:
+    pairs = zip(cluster["median"], cluster["robust_sigma"], strict=True)
+    cell = tuple(f"{median:.2f} ± {sigma:.2f}" for median, sigma in pairs)
+    return (number, cluster["size"], percent(cluster["fraction"]), cluster["space_group"], *cell)

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from exafel.arrays import AnyArray, FloatArray, IntArray
+from exafel.monitor.report.blocks import Numbers
 
 COLOURS = {
     "ink": "#1b2430",
@@ -39,7 +40,7 @@ OUTCOME_COLOURS = {
     "refine_failed": "orange",
     "not_indexed": "purple",
     "no_hit": "grey",
-    "error": "red",
+    "read_failed": "red",
 }
 """Colour of each outcome of a shot, the same in every figure."""
 
@@ -51,7 +52,7 @@ HALF_INCHES = 5.4
 RASTER_ABOVE = 3000
 """Points beyond which a scatter is embedded as pixels: vectors would make the page heavy."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "exafel",
     "font.family": "sans-serif",
@@ -120,18 +121,24 @@ def svg(figure: Canvas, name: str, alt: str) -> str:
 
 
 def bins_of(values: FloatArray, n_bins: int) -> FloatArray:
-    """Limits of bins between the 0.5 and 99.5 percentile, widened so that equal values have a bin, shape (n + 1,)."""
+    """Limits of bins between the 0.5 and 99.5 percentile, widened so that equal values have a bin, shape (n + 1,).
+
+    There are at most `n_bins`, and fewer for few values, in proportion to the cube root of their number.
+    """
+    n_bins = min(n_bins, max(10, round(3 * len(values) ** (1 / 3))))
     low, high = (float(x) for x in np.percentile(values, [0.5, 99.5]))
     pad = max((high - low) * 0.05, abs(high) * 1e-5, 1e-9)
     return np.linspace(low - pad, high + pad, n_bins + 1)
 
 
-def histogram(axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour: str = "blue") -> dict[str, Any]:
+def histogram(
+    axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour: str = "blue"
+) -> list[tuple[Any, ...]]:
     """Draw a histogram with its median as a line; values far out count in the first and last bin.
 
     Returns
     -------
-    Columns ``from``, ``to`` and ``count``.
+    Rows (quantity, lower limit, upper limit, count), for `histogram_numbers`.
     """
     limits = bins_of(values, n_bins)
     counts, _ = np.histogram(np.clip(values, limits[0], limits[-1]), limits)
@@ -143,7 +150,12 @@ def histogram(axes: Axes, values: FloatArray, label: str, *, n_bins: int, colour
     axes.locator_params(axis="x", nbins=5)
     axes.locator_params(axis="y", nbins=4, integer=True)
     axes.ticklabel_format(axis="x", useOffset=False)
-    return {"from": limits[:-1], "to": limits[1:], "count": counts}
+    return [(label, low, high, count) for low, high, count in zip(limits[:-1], limits[1:], counts, strict=True)]
+
+
+def histogram_numbers(name: str, rows: Sequence[tuple[Any, ...]]) -> Numbers:
+    """Numbers of one or several histograms, one row a bar."""
+    return Numbers(name, {key: [row[i] for row in rows] for i, key in enumerate(("quantity", "from", "to", "count"))})
 
 
 def resolution_axis(axes: Axes, d_limits: Sequence[float]) -> None:

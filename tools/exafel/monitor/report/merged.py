@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from exafel.arrays import FloatArray
-from exafel.monitor.report.blocks import Fact, Facts, Figure, Numbers, Section, Table, text
+from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, canvas, resolution_axis, svg
 from exafel.monitor.report.trial import Trial
 
@@ -17,11 +17,11 @@ _PERCENT = "%"
 _COLUMNS = (
     ("n_unique", "unique", ""),
     ("n_possible", "possible", ""),
-    ("completeness", "completeness (%)", _PERCENT),
+    ("completeness", "compl. (%)", _PERCENT),
     ("multiplicity", "multiplicity", ".2f"),
-    ("n_obs", "observations", ""),
+    ("n_obs", "obs.", ""),
     ("mean_i_over_sigma", "⟨I/σ⟩", ".2f"),
-    ("n_half", "in both halves", ""),
+    ("n_half", "pairs", ""),
     ("cc_half", "CC½ (%)", _PERCENT),
     ("r_split", "R-split (%)", _PERCENT),
     ("r_int", "R-int (%)", _PERCENT),
@@ -50,7 +50,6 @@ def merged_section(trial: Trial) -> Section | None:
         section.note("There are no statistics of merged intensities to show.", warning=True)
         return section
     overall = _overall(step.summary, shells)
-    section.add(_facts(overall))
     if any(shell.get("n_unique") for shell in shells):
         section.add(_agreement(shells), _coverage(shells))
     section.add(_shell_table(shells, overall))
@@ -75,33 +74,14 @@ def resolution_range(shell: Shell) -> str:
     return f"{'∞' if low is None else format(low, '.2f')} – {'?' if high is None else format(high, '.2f')}"
 
 
-def _facts(overall: Shell) -> Facts:
-    unique = f"{text(overall.get('n_unique'))} of {text(overall.get('n_possible'))}"
-    signal = overall.get("mean_i_over_sigma")
-    multiplicity = overall.get("multiplicity")
-    return Facts(
-        (
-            Fact("CC½", percent(overall.get("cc_half")), f"{text(overall.get('n_half'))} pairs"),
-            Fact("R-split", percent(overall.get("r_split"))),
-            Fact("R-int", percent(overall.get("r_int"))),
-            Fact("Completeness", percent(overall.get("completeness")), unique),
-            Fact("Multiplicity", "–" if multiplicity is None else f"{multiplicity:.1f}"),
-            Fact("⟨I/σ⟩", "–" if signal is None else f"{signal:.1f}"),
-            Fact("Resolution", resolution_range(overall), "Å"),
-            Fact("Observations", text(overall.get("n_obs"))),
-        )
-    )
-
-
 def _shell_table(shells: Sequence[Shell], overall: Shell) -> Table:
     columns = [item for item in _COLUMNS if any(shell.get(item[0]) is not None for shell in shells)]
     head = ("resolution (Å)", *(name for _, name, _ in columns))
     rows = tuple(_shell_row(shell, columns) for shell in shells)
     keys = ("d_max", "d_min", *(key for key, _, _ in _COLUMNS))
     numbers = Numbers("resolution-shells", {key: [shell.get(key) for shell in shells] for key in keys})
-    return Table(
-        "By resolution, in shells of equal volume.", head, rows, total=_shell_row(overall, columns), numbers=numbers
-    )
+    caption = "By resolution, in shells of equal volume. Pairs are reflections that both halves have."
+    return Table(caption, head, rows, total=_shell_row(overall, columns), numbers=numbers)
 
 
 def _shell_row(shell: Shell, columns: Sequence[tuple[str, str, str]]) -> tuple[Any, ...]:
@@ -191,7 +171,9 @@ def _add_lattices(section: Section, summary: Mapping[str, Any]) -> None:
     rows = tuple((name, count, percent(count / total if total else None)) for name, count in counts.items())
     caption = "Lattices merged, and left out by reason."
     section.add(Table(caption, ("lattices", "number", "share"), rows, total=("all", total, "")))
-    model = tuple((name, summary[key], meaning) for key, name, meaning in _ERROR_MODEL if summary.get(key) is not None)
+    model = tuple(
+        (name, f"{summary[key]:.3f}", meaning) for key, name, meaning in _ERROR_MODEL if summary.get(key) is not None
+    )
     if model:
         caption = "Error model ev11 (Evans 2011; Brewster et al. 2019): σ′² = sdfac² (σ² + sdb² ⟨I⟩ + sdadd² ⟨I⟩²)."
         section.add(Table(caption, ("factor", "value", "what it widens"), model))

@@ -34,11 +34,15 @@ def _shot_facts(sections: Mapping[str, Section]) -> list[Fact]:
     numbers = sections["shots"].numbers if "shots" in sections else {}
     if "n_shots" not in numbers:
         return []
+    integrated = numbers["outcomes"].get("integrated", 0)
     return [
-        Fact("Shots", text(numbers["n_shots"])),
-        Fact("Hit rate", percent(numbers["hit_rate"])),
-        Fact("Indexing rate", percent(numbers["indexed_of_hits"]), "of hits"),
-        Fact("Integrated shots", text(numbers["outcomes"].get("integrated", 0))),
+        Fact("Shots", text(numbers["n_shots"]), f"{text(integrated)} integrated"),
+        Fact("Hit rate", percent(numbers["hit_rate"]), "of all shots"),
+        Fact(
+            "Indexing rate",
+            percent(numbers["indexed_of_hits"]),
+            f"of hits; {percent(numbers['indexed_of_shots'])} of all",
+        ),
     ]
 
 
@@ -50,7 +54,7 @@ def _cell_facts(sections: Mapping[str, Section]) -> list[Fact]:
     edges, angles = (
         " ".join(f"{value:.{digits}f}" for value in part) for part, digits in ((medians[:3], 2), (medians[3:], 1))
     )
-    return [Fact("Median cell (Å)", edges, f"angles {angles}°")]
+    return [Fact("Median cell (Å)", edges, f"angles {angles}°", wide=True)]
 
 
 def _merge_facts(trial: Trial) -> list[Fact]:
@@ -63,7 +67,12 @@ def _merge_facts(trial: Trial) -> list[Fact]:
         Fact("Lattices merged", text(numbers.get("n_accepted")), str(numbers.get("space_group", ""))),
         Fact("Resolution", "–" if d_min is None else f"{d_min:.2f} Å"),
         Fact("CC½", percent(numbers.get("cc_half"))),
-        Fact("R-split", percent(numbers.get("r_split"))),
-        Fact("Completeness", percent(numbers.get("completeness"))),
-        Fact("Multiplicity", "–" if numbers.get("multiplicity") is None else f"{numbers['multiplicity']:.1f}"),
+        Fact("R-split", percent(numbers.get("r_split")), f"R-int {percent(numbers.get('r_int'))}"),
+        Fact("Completeness", percent(numbers.get("completeness")), f"{text(numbers.get('n_unique'))} reflections"),
+        Fact("Multiplicity", _fixed(numbers.get("multiplicity")), f"{text(numbers.get('n_obs'))} observations"),
+        Fact("⟨I/σ⟩", _fixed(numbers.get("mean_i_over_sigma"))),
     ]
+
+
+def _fixed(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

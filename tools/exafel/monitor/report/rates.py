@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 
 from exafel.arrays import BoolArray
-from exafel.monitor.report.blocks import Fact, Facts, Figure, Numbers, Section, Table, text
+from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, OUTCOME_COLOURS, WIDE_INCHES, bin_edges, canvas, svg
 from exafel.monitor.report.merged import percent
 from exafel.monitor.report.shots import OUTCOMES
 from exafel.monitor.report.trial import Trial
+
+_SHOTS_A_BIN = 10
+"""Fewest shots of a point of the curves along the run: a rate over fewer says nothing."""
 
 
 def rates_section(trial: Trial, shots: pd.DataFrame | None, n_bins: int) -> Section | None:
@@ -35,9 +38,9 @@ def rates_section(trial: Trial, shots: pd.DataFrame | None, n_bins: int) -> Sect
         return section
     counts = outcome_counts(shots)
     section.numbers = {"n_shots": len(shots), "outcomes": counts, "reasons": reason_counts(shots), **rates(shots)}
-    section.add(_facts(section.numbers), _bar(counts))
+    section.add(_bar(counts))
     section.add(_outcome_table(shots))
-    if len(shots) >= 2:
+    if len(shots) >= 2 * _SHOTS_A_BIN:
         section.add(_along_the_run(shots, n_bins))
     return section
 
@@ -60,7 +63,7 @@ def reason_counts(shots: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def is_hit(shots: pd.DataFrame) -> BoolArray:
     """Return which shots had enough spots, shape (n,)."""
-    return np.asarray(~shots["outcome"].isin(["no_hit", "error"]), dtype=bool)
+    return np.asarray(~shots["outcome"].isin(["no_hit", "read_failed"]), dtype=bool)
 
 
 def is_indexed(shots: pd.DataFrame) -> BoolArray:
@@ -80,19 +83,6 @@ def rates(shots: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _facts(numbers: dict[str, Any]) -> Facts:
-    outcomes = numbers["outcomes"]
-    return Facts(
-        (
-            Fact("Shots", text(numbers["n_shots"])),
-            Fact("Hits", percent(numbers["hit_rate"]), "of all shots"),
-            Fact("Indexed", percent(numbers["indexed_of_hits"]), "of hits"),
-            Fact("Indexed", percent(numbers["indexed_of_shots"]), "of all shots"),
-            Fact("Integrated", text(outcomes.get("integrated", 0)), "shots"),
-        )
-    )
-
-
 def _outcome_table(shots: pd.DataFrame) -> Table:
     total = len(shots)
     rows: list[tuple[Any, ...]] = []
@@ -110,12 +100,12 @@ def _outcome_table(shots: pd.DataFrame) -> Table:
 def _bar(counts: dict[str, int]) -> Figure:
     total = sum(counts.values())
     alt = "Bar of shots by outcome: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-    with canvas(WIDE_INCHES, 0.95) as figure:
+    with canvas(WIDE_INCHES, 0.7) as figure:
         axes = figure.subplots()
         left = 0
         for name, count in counts.items():
             colour = COLOURS[OUTCOME_COLOURS.get(name, "red")]
-            label = f"{name.replace('_', ' ')} {count / total:.0%}"
+            label = f"{name.replace('_', ' ')} {100 * count / total:.1f} %"
             axes.barh(0, count, left=left, color=colour, height=0.6, label=label, edgecolor=COLOURS["paper"])
             left += count
         axes.set_xlim(0, total)
@@ -127,29 +117,32 @@ def _bar(counts: dict[str, int]) -> Figure:
 
 
 def _along_the_run(shots: pd.DataFrame, n_bins: int) -> Figure:
-    edges = bin_edges(len(shots), n_bins)
+    edges = bin_edges(len(shots), min(n_bins, len(shots) // _SHOTS_A_BIN))
     sizes = np.diff(edges)
-    lines = {
-        "hit_rate": ("hits of all shots", "grey", is_hit(shots), None),
-        "indexed_of_shots": ("indexed of all shots", "blue", is_indexed(shots), None),
-        "indexed_of_hits": ("indexed of hits", "green", is_indexed(shots), is_hit(shots)),
-    }
-    columns: dict[str, Any] = {"first_shot": edges[:-1], "last_shot": edges[1:] - 1, "shots": sizes}
+    hits, indexed = (np.add.reduceat(which(shots).astype(np.int64), edges[:-1]) for which in (is_hit, is_indexed))
+    of_hits = np.divide(indexed, hits, out=np.full(len(sizes), np.nan), where=hits > 0)
     alt = "Hit rate and indexing rate along the run."
-    with canvas(WIDE_INCHES, 2.5) as figure:
+    with canvas(WIDE_INCHES, 2.3) as figure:
         axes = figure.subplots()
-        for key, (label, colour, counted, among) in lines.items():
-            above = np.add.reduceat(counted.astype(np.int64), edges[:-1])
-            below = sizes if among is None else np.add.reduceat(among.astype(np.int64), edges[:-1])
-            rate = np.divide(above, below, out=np.full(len(sizes), np.nan), where=below > 0)
-            columns[key] = rate
-            if len(sizes) > 1:
-                axes.step(edges, 100 * np.append(rate, rate[-1]), where="post", color=COLOURS[colour], label=label)
-        axes.set_ylim(-2, 104)
+        for values, colour, alpha, label in (
+            (hits / sizes, "grey", 0.35, "hits of all shots"),
+            (indexed / sizes, "blue", 0.6, "indexed of all shots"),
+        ):
+            axes.stairs(100 * values, edges, fill=True, color=COLOURS[colour], alpha=alpha, label=label)
+        steps = 100 * np.append(of_hits, of_hits[-1])
+        axes.step(edges, steps, where="post", color=COLOURS["green"], label="indexed of hits")
+        axes.set_ylim(0, 104)
         axes.set_xlim(0, len(shots))
         axes.set_ylabel("per cent")
         axes.set_xlabel("shot, in the order of the input")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
         picture = svg(figure, "rates", alt)
-    caption = f"Hit and indexing rates along the run, in runs of about {text(int(np.median(sizes)))} shots."
+    columns = {
+        "first_shot": edges[:-1],
+        "last_shot": edges[1:] - 1,
+        "hit_rate": hits / sizes,
+        "indexed_of_shots": indexed / sizes,
+        "indexed_of_hits": of_hits,
+    }
+    caption = f"Hit and indexing rates along the run, in bins of about {text(int(np.median(sizes)))} shots."
     return Figure(caption, alt, picture, Numbers("rates", columns), wide=True)

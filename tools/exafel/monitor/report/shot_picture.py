@@ -99,9 +99,9 @@ def _svg(
     c0, c1, r0, r1 = window
     size = np.array([c1 - c0, r1 - r0])
     link = grey_png_link(grey_levels(picture.pixels[r0:r1, c0:c1]))
+    label = escape(alt, quote=True)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" class="shot" aria-label="{escape(alt, quote=True)}" '
-        f'viewBox="0 0 {size[0]} {size[1]}">',
+        f'<svg role="img" class="shot" aria-label="{label}" viewBox="0 0 {size[0]} {size[1]}">',
         f'<image width="{size[0]}" height="{size[1]}" href="{link}" style="image-rendering:pixelated"/>',
     ]
     if rings:
@@ -148,7 +148,8 @@ def _ring_marks(shot: ShotView, picture: Mosaic, size: float) -> Iterator[str]:
         )
         column, row = ring[seen][np.argmin(ring[seen][:, 1])]
         yield f'<path class="ring" stroke-width="{size / 700:.2f}" stroke-dasharray="{size / 100:.1f}" d="{path}"/>'
-        yield f'<text class="ring-label" x="{column:.1f}" y="{row - size / 150:.1f}" font-size="{size / 42:.1f}">{d:g} Å</text>'
+        place = f'x="{column:.1f}" y="{row - size / 150:.1f}" font-size="{size / 42:.1f}"'
+        yield f'<text class="ring-label" {place}>{d:g} Å</text>'
 
 
 def _ring_resolutions(shot: ShotView) -> list[float]:

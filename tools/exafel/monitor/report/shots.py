@@ -1,8 +1,10 @@
-"""The table of shots that the stills step leaves: one row a shot, whatever engine processed it."""
+"""The tables of shots and of lattices that the stills step leaves, whatever engine processed them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,59 +12,98 @@ import numpy as np
 import pandas as pd
 
 from exafel.errors import InputError
+from exafel.io.expt import read_expt
 from exafel.monitor.report.trial import StepFolder
 
 OUTCOMES = ("integrated", "integrate_failed", "refine_failed", "not_indexed", "no_hit", "read_failed")
 """Outcomes of a shot from the best to the worst."""
 
-SHOT_KINDS = ("shots", "outcomes")
-"""Kinds of containers that hold the table."""
+CELL_COLUMNS = ("a", "b", "c", "alpha", "beta", "gamma")
+SHOT_COLUMNS = ("shot", "file", "index_in_file", "rank", "outcome", "reason", "n_spots")
+LATTICE_COLUMNS = (
+    "shot",
+    *CELL_COLUMNS,
+    "n_indexed",
+    "n_integrated",
+    "d_min",
+    "mean_i_over_sigma",
+    "rmsd_px",
+    "half_mosaicity_deg",
+    "domain_size_angstrom",
+)
+_PLAIN = ("n_indexed", "n_integrated", "d_min", "mean_i_over_sigma", "half_mosaicity_deg", "domain_size_angstrom")
 
-NUMBERS = ("n_spots", "n_indexed", "n_integrated", "n_lattices", "rmsd_px", "rmsd_delta_psi_deg", "d_min")
-"""Columns of numbers that the report looks at; NaN where a table has not got them."""
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """What became of the shots of a run.
+
+    Parameters
+    ----------
+    shots
+        One row a shot with `SHOT_COLUMNS`, in the order of the input; ``index_in_file`` is -1 in a file of one image.
+    lattices
+        One row a lattice with `LATTICE_COLUMNS`; NaN where a number is not known.
+    """
+
+    shots: pd.DataFrame
+    lattices: pd.DataFrame
 
 
-def read_shots(step: StepFolder | None) -> pd.DataFrame | None:
-    """Read the shots of all ranks in the order of the input; None where the step has left no table.
-
-    Returns
-    -------
-    Columns ``shot``, ``image`` (path), ``index`` (number in the file; -1 for a file of one image), ``outcome``,
-    ``reason`` and `NUMBERS`.
+def read_shots(step: StepFolder | None) -> Shots | None:
+    """Read the tables of all ranks; None where the step has left none.
 
     Raises
     ------
     InputError
         A table is damaged.
     """
-    files = [] if step is None else [path for kind in SHOT_KINDS for path in step.files(kind)]
-    tables = [_read_table(path) for path in files]
-    if not tables:
+    files = [] if step is None else step.files("shots")
+    if step is None or not files:
         return None
-    table = pd.concat(tables, ignore_index=True)
-    if "outcome" not in table:
-        raise InputError("the table of shots has no outcomes", where=files[0])
-    shots = pd.DataFrame(
-        {
-            "shot": pd.to_numeric(table.get("shot", pd.Series(range(len(table))))).astype(np.int64),
-            "image": table.get("image", pd.Series("", index=table.index)).fillna("").astype(str),
-            "index": pd.to_numeric(table.get("index", pd.Series(-1, index=table.index))).fillna(-1).astype(np.int64),
-            "outcome": table["outcome"].astype(str),
-            "reason": table.get("reason", pd.Series("", index=table.index)).fillna("").astype(str),
-        }
-    )
-    for name in NUMBERS:
-        shots[name] = pd.to_numeric(table[name], errors="coerce") if name in table else np.nan
-    return shots.sort_values("shot", kind="stable", ignore_index=True)
+    shots: list[tuple[Any, ...]] = []
+    lattices: list[tuple[Any, ...]] = []
+    for path in files:
+        for row in _rows(path):
+            shots.append(_shot(row))
+            lattices.extend(_lattice(row["shot"], item) for item in row.get("lattices", ()))
+    table = pd.DataFrame(shots, columns=list(SHOT_COLUMNS)).sort_values("shot", kind="stable", ignore_index=True)
+    found = pd.DataFrame(lattices, columns=list(LATTICE_COLUMNS))
+    return Shots(table, found if len(found) else _lattices_of_experiments(step))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path)
-        if path.suffix == ".jsonl":
-            return pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
-        data: Any = json.loads(path.read_bytes())
-        return pd.DataFrame(data["shots"] if isinstance(data, dict) and "shots" in data else data)
+        with path.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the table of shots: {error}", where=path) from error
+
+
+def _shot(row: dict[str, Any]) -> tuple[Any, ...]:
+    index = row.get("index")
+    place = (row["shot"], str(row.get("file", "")), -1 if index is None else index, row.get("rank", 0))
+    return (*place, str(row["outcome"]), str(row.get("reason") or ""), row.get("n_spots", 0))
+
+
+def _lattice(shot: int, item: dict[str, Any]) -> tuple[Any, ...]:
+    plain = {name: np.nan if item.get(name) is None else float(item[name]) for name in _PLAIN}
+    rmsd = item.get("rmsd_px")
+    plain["rmsd_px"] = np.nan if rmsd is None else float(np.hypot(*rmsd))
+    return (shot, *item["cell"], *(plain[name] for name in LATTICE_COLUMNS[7:]))
+
+
+def _lattices_of_experiments(step: StepFolder) -> pd.DataFrame:
+    """Cells and mosaicities of the step's experiments, for engines that say no more about their lattices."""
+    crystals = [item.crystal for path in step.files("expt") for item in read_expt(path) if item.crystal is not None]
+    known = {"half_mosaicity_deg", "domain_size_angstrom"}
+    rows = [
+        {
+            **dict(zip(CELL_COLUMNS, crystal.cell, strict=True)),
+            **{name: getattr(crystal, name) for name in known},
+        }
+        for crystal in crystals
+    ]
+    table = pd.DataFrame(rows, columns=list(LATTICE_COLUMNS))
+    return table.astype({name: np.float64 for name in LATTICE_COLUMNS if name != "shot"})

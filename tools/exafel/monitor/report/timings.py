@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, SERIES, WIDE_INCHES, canvas, svg
 from exafel.monitor.report.trial import StepFolder, Trial
 
+_SHOT_PHASES = ("read", "spotfind", "index", "refine", "integrate")
+"""Phases of one shot, in their order."""
 _MOST_BARS = 64
 """Ranks up to which each has a bar; more are put together in runs of ranks, with their mean."""
 
@@ -23,32 +26,38 @@ def timings_section(trial: Trial) -> Section | None:
     section = Section("timings", "Timings")
     rows: list[tuple[Any, ...]] = []
     for name, table in tables.items():
-        phases = by_phase(table)
-        section.numbers[name] = {"phases": phases.to_dict("records")}
-        ranks = trial.steps[name].manifest.timings_s["ranks"]  # type: ignore[union-attr]
-        for number, phase in enumerate(phases.itertuples(index=False)):
-            spread = f"{phase.wall_min:.2f} – {phase.wall_max:.2f}"
-            share = 100 * phase.cpu_sum / max(phases["cpu_sum"].sum(), 1e-9)
-            step_name = f"{name} ({len(ranks)} ranks)" if number == 0 else ""
-            rows.append(
-                (step_name, str(phase.phase), f"{phase.wall_mean:.2f}", spread, f"{phase.cpu_sum:.2f}", f"{share:.0f}")
-            )
+        phases = by_phase(table).to_dict("records")
+        section.numbers[name] = {"n_ranks": int(table["rank"].nunique()), "phases": phases}
+        rows += _rows(name, phases)
     head = ("step", "phase", "wall time a rank (s)", "smallest – largest", "CPU time, all ranks (s)", "share (%)")
     longest = max(tables, key=lambda name: float(tables[name]["cpu_s"].sum()))
-    for name in ("stills", longest):
-        if name in tables:
-            section.add(_figure(name, tables[name]))
-            break
-    section.add(Table("Time by phase.", head, tuple(rows)))
+    shown = "stills" if "stills" in tables else longest
+    section.add(_figure(shown, tables[shown]), Table("Time by phase.", head, tuple(rows)))
     return section
 
 
+def _rows(name: str, phases: list[dict[Any, Any]]) -> list[tuple[Any, ...]]:
+    total = max(sum(phase["cpu_sum"] for phase in phases), 1e-9)
+    return [
+        (
+            name if number == 0 else "",
+            str(phase["phase"]).replace("_", " "),
+            float(f"{phase['wall_mean']:.3g}"),
+            f"{phase['wall_min']:.3g} – {phase['wall_max']:.3g}",
+            float(f"{phase['cpu_sum']:.3g}"),
+            round(100 * phase["cpu_sum"] / total, 1),
+        )
+        for number, phase in enumerate(phases)
+    ]
+
+
 def rank_phases(step: StepFolder) -> pd.DataFrame:
-    """One row a rank and phase: ``rank``, ``host``, ``phase``, ``wall_s``, ``cpu_s``; the rest of a rank as ``other``."""
+    """One row a rank and phase: ``rank``, ``host``, ``phase``, ``wall_s``, ``cpu_s``; the rest is ``other``."""
     ranks = [] if step.manifest is None else step.manifest.timings_s.get("ranks", [])
     rows = []
+    inner = set(step.summary.get("cpu_s_per_phase", ()))
     for entry in ranks:
-        phases = entry.get("phases", {})
+        phases = _disjoint(entry.get("phases", {}), inner)
         rest = {
             key: max(entry.get(key, 0.0) - sum(phase[key] for phase in phases.values()), 0.0)
             for key in ("wall_s", "cpu_s")
@@ -56,6 +65,19 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
         for name, times in {**phases, "other": rest}.items():
             rows.append({"rank": entry["rank"], "host": entry.get("host", ""), "phase": name, **times})
     return pd.DataFrame(rows, columns=["rank", "host", "phase", "wall_s", "cpu_s"])
+
+
+def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dict[str, dict[str, float]]:
+    """Phases that do not overlap: in place of the stills step's loop over shots, the phases in it and what is left."""
+    inside = {name: dict(phases[name]) for name in _SHOT_PHASES if name in inner and name in phases}
+    result: dict[str, dict[str, float]] = {}
+    for name, times in phases.items():
+        if name == "shots" and inside:
+            rest = {key: times[key] - sum(part[key] for part in inside.values()) for key in ("wall_s", "cpu_s")}
+            result |= inside | {"waiting": {key: max(value, 0.0) for key, value in rest.items()}}
+        elif name not in inside:
+            result[name] = dict(times)
+    return result
 
 
 def by_phase(table: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +104,7 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         left = np.zeros(len(grouped))
         for number, phase in enumerate(grouped.columns):
-            colour = COLOURS["line"] if phase == "other" else COLOURS[SERIES[number % len(SERIES)]]
+            colour = COLOURS["line"] if phase in ("other", "waiting") else COLOURS[SERIES[number % len(SERIES)]]
             values = grouped[phase].to_numpy(np.float64)
             axes.barh(
                 np.arange(len(grouped)), values, left=left, color=colour, label=str(phase).replace("_", " "), height=0.8
@@ -98,6 +120,8 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=8, handlelength=1.0)
         picture = svg(figure, f"timings-{name}", alt)
     caption = f"Wall time of each rank of the step {name} by phase."
+    if "waiting" in wide:
+        caption += " Phases of shots are CPU time; the rest of the time on shots is waiting, for disk or processor."
     if step > 1:
         caption += f" Each bar is the mean of {text(step)} ranks, named by the first."
     columns = {"rank": labels, **{str(phase): grouped[phase].tolist() for phase in grouped.columns}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,7 +77,7 @@ def shot_times(events: AnyArray) -> pd.DataFrame:
         starts[["rank", "shot", "monotonic_s"]], on=["rank", "shot"], how="left", suffixes=("", "_start")
     )
     ended = shots["stage"].isin(_ENDS)
-    outcome = np.where(shots["stage"] == Stage.FAIL, shots["reason"].replace("", "error"), "integrated")
+    outcome = np.where(shots["stage"] == Stage.FAIL, shots["reason"].replace("", "failed"), "integrated")
     return pd.DataFrame(
         {
             "rank": shots["rank"],
@@ -168,7 +167,7 @@ def _figure(step: StepFolder, shots: pd.DataFrame, ranks: pd.DataFrame) -> Figur
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=7, markerscale=1.5)
         picture = svg(figure, "weather", alt)
     many = len(shots) > _MOST_DOTS
-    columns: dict[str, Any] = (ranks if many else shots.round(4)).to_dict("list")
+    columns = (ranks if many else shots.round(4)).to_dict("list")
     caption = (
         f"Every dot is a shot of the step {step.name} at the time it ended, on the rank that processed it. Gaps and "
         "late tails show ranks that waited or had slow shots. Horizontal lines part the nodes."
