@@ -70,6 +70,8 @@ class Refined:
     residual
         Radial and azimuthal displacement, calculated minus observed (px), and distance from the Ewald sphere
         (1/angstrom), shape (n, 3).
+    spread
+        Standard deviations of the three displacements that the fit gives each spot, 1/angstrom, shape (n, 3).
     """
 
     A: FloatArray
@@ -78,6 +80,7 @@ class Refined:
     used: BoolArray
     wave_number: FloatArray
     residual: FloatArray
+    spread: FloatArray
 
     @property
     def n_used(self) -> int:
@@ -143,7 +146,7 @@ def refine_lattice(
             limit = min(limit * _GROWTH, finest)
             continue
         outlier[rows] = ~fit.used
-        current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A))
+        current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A), np.sqrt(fit.variance))
         if limit >= finest and state is not None and _unchanged(state, current):
             return current
         state = current
