@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +25,7 @@ from exafel.io.experiment import Experiment, ImageRef
 from exafel.io.geometry import Beam, Detector
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.asu import AsymmetricUnit
-from exafel.merging.combine import corrected_variance, cut_resolution, observations, tabulate
+from exafel.merging.combine import allowed, corrected_variance, tabulate, take_observations
 from exafel.merging.group import group
 from exafel.merging.lattices import Lattice, Target, prepare_lattice
 from exafel.merging.merge import merge
@@ -33,6 +35,7 @@ from exafel.parallel.comm import SerialComm
 from exafel.steps import merge as step
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "workflows/config/examples/thaumatin_merge_as_peer.yaml"
 PEER_CPU_S = 8.5
 CELL = (78.0, 78.0, 264.0, 90.0, 90.0, 120.0)
 GROUP = "P6522"
@@ -57,7 +60,7 @@ class Maker:
     def lattice(self, number: int) -> tuple[Experiment, ReflectionTable]:
         chosen = self.rng.integers(len(self.unique), size=PER_LATTICE)
         true = self.true[chosen]
-        variance = 50.0 + true
+        variance = 400.0 * self.rng.uniform(0.5, 2.0, size=PER_LATTICE)
         s1 = self.rng.normal(size=(PER_LATTICE, 3)) * 0.3 + [0.0, 0.0, -1.0]
         weakened = polarization_factor(s1, self.beam)
         intensity = self.rng.normal(true, SDFAC * np.sqrt(variance + (SDADD * true) ** 2))
@@ -101,10 +104,9 @@ def made(n: int) -> None:
 
     now = time.process_time()
     table, numbers = tabulate(lattices, comm)
-    local = observations(lattices, numbers)
-    lattices.clear()
+    local = take_observations(lattices, numbers)
     cell = gemmi.UnitCell(*table.average_cell())
-    grouped = cut_resolution(group(local, comm, config.slice_rows), asu, cell, D_MIN * config.resolution_scalar)
+    grouped = allowed(group(local, comm, config.slice_rows), asu, cell, D_MIN * config.resolution_scalar)
     now = lap("group", now)
     variance, model = corrected_variance(grouped, config, comm)
     now = lap("errors", now)
@@ -121,16 +123,31 @@ def made(n: int) -> None:
     print(f"  CC1/2 {total.cc_half:.4f}, sdfac {model.sdfac:.3f} ({SDFAC}), sdadd {model.sdadd:.3f} ({SDADD})")
 
 
+def whole_process(data: Path) -> float:
+    """CPU seconds of the command, start-up included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["merge", "--json", "--config", str(EXAMPLE), "--stills", str(data), "--out", folder]
+        program = "from exafel.cli.main import main; main()"
+        subprocess.run([sys.executable, "-c", program, *command], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def thaumatin(data: Path) -> None:
-    config = load_workflow_config(ROOT / "workflows/config/examples/thaumatin_merge_as_peer.yaml").merge
+    config = load_workflow_config(EXAMPLE).merge
     costs = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
             summary = step.run(step.request(config, [data], Path(folder)), SerialComm())
             costs.append(time.process_time() - start)
-    print(f"thaumatin: {summary.n_observations_read} reflections, {min(costs):.2f} CPU-s after imports")
-    print(f"  cctbx.xfel.merge: {PEER_CPU_S} CPU-s; ratio {PEER_CPU_S / min(costs):.0f}")
+    whole = min(whole_process(data) for _ in range(3))
+    print(
+        f"thaumatin: {summary.n_observations_read} reflections, {min(costs):.2f} CPU-s after imports, "
+        f"{whole:.2f} with them"
+    )
+    print(f"  cctbx.xfel.merge: {PEER_CPU_S} CPU-s with them; ratio {PEER_CPU_S / whole:.1f}")
 
 
 def main() -> None:

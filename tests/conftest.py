@@ -7,7 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
+from exafel.io.crystal import orthogonalization
+from exafel.io.geometry import Beam, Detector, Panel
+from exafel.io.nxmx_writer import NXmxWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -38,3 +44,42 @@ def mpi_environment() -> dict[str, str]:
     allow = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     quiet = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **allow, **quiet}
+
+
+STILL_CELL = (40.0, 50.0, 60.0, 90.0, 90.0, 90.0)
+
+
+@pytest.fixture(scope="session")
+def still_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NXmx file of six shots of an orthorhombic crystal (P222, `STILL_CELL`): shots 0-3 and 5 show one, 4 is blank."""
+    pixel_mm, size, wavelength = 0.15, 700, 1.3
+    detector = Detector(
+        (Panel("p", [-52.0, 52.0, -90.0], [1, 0, 0], [0, -1, 0], (pixel_mm, pixel_mm), (size, size), (-5.0, 65000.0)),)
+    )
+    beam = Beam(wavelength)
+    rng = np.random.default_rng(17)
+    path = tmp_path_factory.mktemp("stills") / "stills.h5"
+    indices = np.stack(np.meshgrid(*[np.arange(-30, 31)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    with NXmxWriter(path, detector, 6) as writer:
+        for number in range(6):
+            rotation = Rotation.random(random_state=number).as_matrix()
+            r = indices @ (rotation @ np.linalg.inv(orthogonalization(STILL_CELL)).T).T
+            ray = beam.s0 + r
+            distance = np.linalg.norm(ray, axis=1) - 1 / wavelength
+            shown = (np.abs(distance) < 6e-4) & (np.linalg.norm(r, axis=1) < 1 / 1.9) & indices.any(axis=1)
+            panel, xy = detector.ray_to_pixel(ray[shown])
+            image = np.full((size, size), 4.0)
+            for x, y in xy[panel >= 0] if number != 4 else []:
+                add_spot(image, x, y, 300.0 * rng.exponential() + 60.0)
+            writer.append([rng.poisson(image).astype(np.int32)], beam)
+    return path
+
+
+def add_spot(image: np.ndarray, x: float, y: float, counts: float, sigma_px: float = 0.9) -> None:
+    """Add a Gaussian spot to an image of shape (slow, fast), in place."""
+    reach = int(np.ceil(6 * sigma_px))
+    y0, y1 = max(int(y) - reach, 0), min(int(y) + reach + 1, image.shape[0])
+    x0, x1 = max(int(x) - reach, 0), min(int(x) + reach + 1, image.shape[1])
+    rows, columns = np.mgrid[y0:y1, x0:x1] + 0.5
+    spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma_px**2))
+    image[y0:y1, x0:x1] += counts / (2 * np.pi * sigma_px**2) * spot

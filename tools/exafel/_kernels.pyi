@@ -1,5 +1,39 @@
 """Compiled kernels."""
 
+from exafel.arrays import FloatArray, Int32Array, IntArray
+from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
+from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
+
+def isa() -> str: ...
+
+# the diffraction forward model (bind_bragg.cpp)
+def add_bragg(
+    image: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+    wave_numbers: FloatArray,
+    weights: FloatArray,
+    blocks: FloatArray,
+    n_cells: FloatArray,
+    f_squared: FloatArray,
+    first_hkl: IntArray,
+    scale: float,
+    oversample: int,
+    cut: float,
+    all_pixels: bool,
+) -> int: ...
+def pixel_factors(
+    omega_p: FloatArray,
+    cos_two_theta: FloatArray,
+    panels: FloatArray,
+    beam_direction: FloatArray,
+    polarization_axis: FloatArray,
+    polarization: float,
+) -> None: ...
+
+# io
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
@@ -13,7 +47,6 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
-def decode_cbf_byte_offset(data: bytes, shape: tuple[int, int, int]) -> Int32Array: ...
 
 # spot finding
 def strong_pixels(
@@ -33,6 +66,7 @@ def spots_from_pixels(
     mask: BoolArray,
     found: IntArray,
     *,
+    corners: bool,
     min_pixels: int,
     max_pixels: int,
     margin: int,
@@ -66,3 +100,17 @@ def integrate_panel(
 
 # indexing (bind_indexing.cpp)
 def score_vectors(vectors: Float32Array, rlp: Float32Array, width: float) -> Float32Array: ...
+
+# merging
+def exact_sums(values: FloatArray, groups: IntArray, n_groups: int) -> IntArray: ...
+def ev11_sums(
+    squared: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    bins: IntArray,
+    n_bins: int,
+    *,
+    sdb: float,
+    sdadd: float,
+    floor: float,
+) -> IntArray: ...

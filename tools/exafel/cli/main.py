@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 import exafel
+from exafel.cli import config, evaluate, merge, report, simulate, stills
+from exafel.cli import cells, config, evaluate, merge, simulate, stills
 from exafel.cli import cells, config, merge
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
@@ -23,6 +25,10 @@ app = typer.Typer(
 )
 
 app.add_typer(config.app, name="config")
+app.command("report")(report.report)
+app.command("stills")(stills.stills)
+app.add_typer(simulate.app, name="simulate")
+app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
 

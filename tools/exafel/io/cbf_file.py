@@ -18,7 +18,7 @@ from typing import IO, cast
 import gemmi
 import numpy as np
 
-from exafel._kernels import decode_cbf_byte_offset, decode_cbf_packed
+from exafel._kernels import decode_cbf_packed
 from exafel.arrays import AnyArray
 from exafel.errors import InputError
 
@@ -26,6 +26,7 @@ _MARKER = b"--CIF-BINARY-FORMAT-SECTION--"
 _MAGIC = b"\x0c\x1a\x04\xd5"
 _READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _MAX_HEADER = 64 << 20
+_LONGEST_STEP = 15  # bytes that byte-offset compression takes for one pixel at the most
 _TYPES = {
     "unsigned 8-bit integer": "u1",
     "signed 8-bit integer": "i1",
@@ -95,7 +96,7 @@ class Section:
             raise DamagedSectionError(f"compressed elements of type '{element}' are not supported")
         try:
             if "x-cbf_byte_offset" in conversion:
-                array: AnyArray = decode_cbf_byte_offset(self.data, self.shape)
+                array = _decode_byte_offset(self.data, self.shape)
             else:
                 array = decode_cbf_packed(
                     self.data,
@@ -118,6 +119,17 @@ class Section:
             raise DamagedSectionError("the checksum in the header is damaged") from error
         if hashlib.md5(self.data, usedforsecurity=False).digest() != wanted:
             raise DamagedSectionError("the checksum of the pixels is wrong")
+
+
+def _decode_byte_offset(data: bytes, shape: tuple[int, int, int]) -> AnyArray:
+    from fabio.compression import decByteOffset  # imported late: it brings in all of fabio
+
+    count = shape[0] * shape[1] * shape[2]
+    padded = data + bytes(_LONGEST_STEP)  # its decoder looks beyond the end of data cut inside a step
+    array: AnyArray = decByteOffset(padded, size=count, dtype="int32")
+    if len(array) < count:
+        raise DamagedSectionError("the compressed data end too early")
+    return array.reshape(shape)
 
 
 def _open(path: Path) -> IO[bytes]:

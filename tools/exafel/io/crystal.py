@@ -32,6 +32,23 @@ def space_group(name: str) -> gemmi.SpaceGroup:
     return found
 
 
+def space_group_of_hall(hall: str) -> gemmi.SpaceGroup:
+    """Find a space group by Hall symbol alone, as files of DIALS name it.
+
+    Seven symbols mean different groups by Hall and by Hermann and Mauguin: "P 4 2" is P 4 2 2 here and P 42 there.
+
+    Raises
+    ------
+    ConfigError
+        No such space group.
+    """
+    operations = _hall_operations(hall)
+    found = None if operations is None else gemmi.find_spacegroup_by_ops(operations)
+    if found is None:
+        raise ConfigError(f"unknown Hall symbol '{hall}'")
+    return found
+
+
 def _hall_operations(name: str) -> gemmi.GroupOps | None:
     try:
         return gemmi.symops_from_hall(name)
@@ -101,4 +118,4 @@ class Crystal:
     @property
     def space_group(self) -> gemmi.SpaceGroup:
         """The space group."""
-        return space_group(self.space_group_hall)
+        return space_group_of_hall(self.space_group_hall)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby
@@ -94,21 +95,17 @@ def _expand(path: Path) -> list[Path]:
             raise InputError("not an image file of a known kind", where=path, hint=f"known are {_known()}")
         return [path]
     found = sorted(item for item in path.iterdir() if _kind(item) is not None and item.is_file())
-    linked = {item.resolve() for item in found if _kind(item) is _open_nexus} if len(found) > 1 else set()
-    images = [item for item in found if not _is_part(item, linked)]
+    names = {item.name for item in found}
+    images = [item for item in found if not _is_part(item.name, names)]
     if not images:
         raise InputError("no images in the folder", where=path, hint=f"known are {_known()}")
     return images
 
 
-def _is_part(path: Path, nexus: set[Path]) -> bool:
-    """Whether a file only holds data that a master file beside it links to, as Dectris writes them."""
-    stem, _, number = path.stem.rpartition("_")
-    if not (stem.endswith("_data") and number.isdigit()):
-        return False
-    run = path.name[: path.name.rindex("_data_")]
-    folder = path.resolve().parent
-    return any(folder / f"{run}{ending}" in nexus for ending in ("_master.h5", ".nxs", ".h5"))
+def _is_part(name: str, names: set[str]) -> bool:
+    """Whether a file only holds data that a master file beside it links to, as Dectris' detectors write them."""
+    match = re.fullmatch(r"(.+)_data_\d+\.h5", name)
+    return match is not None and any(f"{match[1]}{ending}" in names for ending in ("_master.h5", ".nxs", ".h5"))
 
 
 def _known() -> str:

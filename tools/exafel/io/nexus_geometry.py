@@ -6,7 +6,7 @@ round. See the NeXus manual, "Coordinate systems", and the base class NXtransfor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ _MM = {
     "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "nm": 1e-6,
     "angstrom": 1e-7, "angstroms": 1e-7, "a": 1e-7, "pm": 1e-9,
 }  # fmt: skip
+_WAYS = ("fast", "slow")
 _RADIAN = {"deg": np.pi / 180, "degree": np.pi / 180, "degrees": np.pi / 180, "°": np.pi / 180} | dict.fromkeys(
     ("rad", "radian", "radians"), 1.0
 )
@@ -79,7 +80,7 @@ class Transformation:
         return matrix
 
 
-def read_transformation(dataset: h5py.Dataset) -> Transformation:
+def read_transformation(dataset: h5py.Dataset, path: str) -> Transformation:
     """Read one axis.
 
     Raises
@@ -87,47 +88,55 @@ def read_transformation(dataset: h5py.Dataset) -> Transformation:
     InputError
         An attribute that NXtransformations requires is missing, or its units are unknown.
     """
-    where = f"{dataset.file.filename}:{dataset.name}"
     attributes = dataset.attrs
     if "vector" not in attributes:
-        raise InputError("transformation without a vector", where=where)
+        raise InputError("transformation without a vector", where=path)
     vector = np.asarray(attributes["vector"], dtype=np.float64).reshape(3)
     length = np.linalg.norm(vector)
+    if not (length > 0 and np.isfinite(length)):
+        raise InputError("transformation with a vector of no length", where=path)
     rotation = text_of(attributes.get("transformation_type", "translation")) == "rotation"
-    factor = _unit(attributes.get("units", "deg" if rotation else "mm"), _RADIAN if rotation else _MM, where)
+    units = attributes.get("units", "deg" if rotation else "mm")
     offset = np.asarray(attributes.get("offset", np.zeros(3)), dtype=np.float64).reshape(3)
     if np.any(offset):
-        own_units = attributes.get("units") if not rotation else "mm"
-        offset = offset * _unit(attributes.get("offset_units", own_units), _MM, where)
-    if not (length > 0 and np.isfinite(length)):
-        raise InputError("transformation with a vector of no length", where=where)
-    values = np.asarray(dataset[()], dtype=np.float64).reshape(-1) * factor
-    return Transformation(str(dataset.name), rotation, vector / length, values, offset)
+        offset = offset * _unit(attributes.get("offset_units", "mm" if rotation else units), _MM, path)
+    values = np.asarray(dataset[()], dtype=np.float64).reshape(-1) * _unit(units, _RADIAN if rotation else _MM, path)
+    return Transformation(path, rotation, vector / length, values, offset)
 
 
-def dependency_chain(dataset: h5py.Dataset) -> Iterator[Transformation]:
-    """Axes from `dataset` to the laboratory, following ``depends_on``.
+class ChainReader:
+    """Follows ``depends_on`` in one file, reading every axis once however many modules hang from it."""
 
-    Raises
-    ------
-    InputError
-        The chain leads nowhere or in a circle.
-    """
-    where = f"{dataset.file.filename}:{dataset.name}"
-    seen = set()
-    current = dataset
-    while True:
-        if current.name in seen:
-            raise InputError(f"depends_on runs in a circle at {current.name}", where=where)
-        seen.add(current.name)
-        yield read_transformation(current)
-        target = text_of(current.attrs.get("depends_on", ".")).strip()
-        if target in {".", ""}:
-            return
-        found = current.parent.get(target)
-        if not isinstance(found, h5py.Dataset):
-            raise InputError(f"depends_on names '{target}', which is not there", where=where)
-        current = found
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self._known: dict[str, tuple[Transformation, str]] = {}
+
+    def chain(self, path: str) -> tuple[Transformation, ...]:
+        """Axes from `path` to the laboratory.
+
+        Raises
+        ------
+        InputError
+            The chain leads nowhere or in a circle.
+        """
+        found: list[Transformation] = []
+        current = path
+        while current != ".":
+            if any(axis.path == current for axis in found):
+                raise InputError(f"depends_on runs in a circle at {current}", where=self._file.filename)
+            axis, current = self._axis(current)
+            found.append(axis)
+        return tuple(found)
+
+    def _axis(self, path: str) -> tuple[Transformation, str]:
+        if path not in self._known:
+            dataset = self._file.get(path)
+            if not isinstance(dataset, h5py.Dataset):
+                raise InputError(f"the axis {path} is not there", where=self._file.filename)
+            target = text_of(dataset.attrs.get("depends_on", ".")).strip() or "."
+            parent = target if target == "." else posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+            self._known[path] = read_transformation(dataset, path), parent
+        return self._known[path]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +177,7 @@ def _cumulative(axes: tuple[Transformation, ...], index: int) -> FloatArray:
     return matrix
 
 
-def read_module(group: h5py.Group) -> Module:
+def read_module(group: h5py.Group, chains: ChainReader) -> Module:
     """Read an NXdetector_module.
 
     Raises
@@ -176,15 +185,17 @@ def read_module(group: h5py.Group) -> Module:
     InputError
         A field that NXdetector_module requires is missing.
     """
-    where = f"{group.file.filename}:{group.name}"
-    for field in ("data_origin", "data_size", "fast_pixel_direction", "slow_pixel_direction"):
-        if not isinstance(group.get(field), h5py.Dataset):
-            raise InputError(f"no {field} in the detector module", where=where)
+    path = str(group.name)
+    missing = [
+        name for name in ("data_origin", "data_size", *(f"{way}_pixel_direction" for way in _WAYS)) if name not in group
+    ]
+    if missing:
+        raise InputError(f"no {missing[0]} in the detector module {path}", where=group.file.filename)
     origin, size = (tuple(int(x) for x in np.ravel(group[field][()])) for field in ("data_origin", "data_size"))
     if len(origin) != len(size) or len(size) < 2 or min(size) < 1 or min(origin) < 0:
-        raise InputError(f"data_origin {origin} and data_size {size} do not fit", where=where)
-    fast, slow = (tuple(dependency_chain(group[f"{name}_pixel_direction"])) for name in ("fast", "slow"))
-    return Module(str(group.name), str(group.name).rsplit("/", 1)[-1], origin, size, fast, slow)
+        raise InputError(f"data_origin {origin} and data_size {size} of {path} do not fit", where=group.file.filename)
+    fast, slow = (chains.chain(f"{path}/{way}_pixel_direction") for way in _WAYS)
+    return Module(path, posixpath.basename(path), origin, size, fast, slow)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from exafel.io.experiment import ImageRef
 from exafel.io.geometry import Beam, Detector
 from exafel.io.nexus_beam import BeamReader
 from exafel.io.nexus_geometry import (
+    ChainReader,
     Module,
     Sensor,
     build_detector,
@@ -188,22 +189,29 @@ def _only(group: h5py.Group, nx_class: str, path: Path) -> h5py.Group:
 def _place_modules(entry: h5py.Group, instrument: h5py.Group, path: Path) -> list[_Placed]:
     """Find every detector module and the data sets that hold its pixels."""
     images = _image_stacks(_only(entry, "NXdata", path), path)
+    chains = ChainReader(entry.file)
     placed = []
     for detector in children_of_class(instrument, "NXdetector"):
-        mask = "pixel_mask" if isinstance(detector.get("pixel_mask"), h5py.Dataset) else None
-        groups = [
-            leaf
-            for group in children_of_class(detector, "NXdetector_module")
-            for leaf in (children_of_class(group, "NXdetector_module") or [group])
-        ]
-        for module in map(read_module, groups):
+        mask = f"{detector.name}/pixel_mask" if isinstance(detector.get("pixel_mask"), h5py.Dataset) else None
+        sensors: dict[tuple[str, ...], Sensor] = {}
+        for group in _leaf_modules(detector):
+            module = read_module(group, chains)
             names = _stack_of(images, module, detector)
-            dtype = entry.file[names[0]].dtype
-            placed.append(_Placed(module, read_sensor(detector, dtype), names, mask and f"{detector.name}/{mask}"))
-            _check_fits(entry.file, placed[-1], path)
+            if names not in sensors:
+                sensors[names] = read_sensor(detector, entry.file[names[0]].dtype)
+            placed.append(_Placed(module, sensors[names], names, mask))
+    shapes = {name: entry.file[name].shape for item in placed for name in item.data}
+    for item in placed:
+        _check_fits(item, shapes, path)
     if not placed:
         raise InputError("no NXdetector_module", where=path, hint="frames without a geometry cannot be used")
     return placed
+
+
+def _leaf_modules(detector: h5py.Group) -> list[h5py.Group]:
+    """Return the modules of a detector; of nested ones the innermost."""
+    outer = children_of_class(detector, "NXdetector_module")
+    return [leaf for group in outer for leaf in (children_of_class(group, "NXdetector_module") or [group])]
 
 
 def _image_stacks(group: h5py.Group, path: Path) -> dict[str, tuple[str, ...]]:
@@ -230,11 +238,11 @@ def _stack_of(images: dict[str, tuple[str, ...]], module: Module, detector: h5py
     return images[inside[0]] if inside else next(iter(images.values()))
 
 
-def _check_fits(handle: h5py.File, placed: _Placed, path: Path) -> None:
+def _check_fits(placed: _Placed, shapes: dict[str, tuple[int, ...]], path: Path) -> None:
     module = placed.module
+    ends = [start + size for start, size in zip(module.data_origin, module.data_size, strict=True)]
     for name in placed.data:
-        shape = handle[name].shape[1:]
-        ends = [start + size for start, size in zip(module.data_origin, module.data_size, strict=True)]
+        shape = shapes[name][1:]
         if len(ends) != len(shape) or any(end > length for end, length in zip(ends, shape, strict=True)):
             raise InputError(f"module {module.name} reaches beyond frames of shape {shape} in {name}", where=path)
 

@@ -15,7 +15,6 @@ from exafel.merging.asu import AsymmetricUnit, resolution
 from exafel.merging.ev11 import Deviations, Ev11, deviations, fit_ev11, group_means, intensity_bins
 from exafel.merging.group import Observations, order_words
 from exafel.merging.lattices import Lattice, Target, number_lattices
-from exafel.merging.sums import RankSums
 from exafel.parallel.comm import Communicator
 
 
@@ -69,22 +68,31 @@ def tabulate(lattices: Sequence[Lattice], comm: Communicator) -> tuple[LatticeTa
     return table, numbers.tolist()
 
 
-def observations(lattices: Sequence[Lattice], numbers: Sequence[int]) -> Observations:
-    """Put the observations of this rank's lattices together."""
-    parts = []
-    for lattice, number in zip(lattices, numbers, strict=True):
-        n = len(lattice.keys)
-        words = order_words(lattice.keys, np.full(n, number, dtype=np.int64), np.full(n, lattice.odd))
-        parts.append(Observations(words, lattice.intensity, lattice.variance))
-    return Observations.concatenate(parts)
+def take_observations(lattices: list[Lattice], numbers: Sequence[int]) -> Observations:
+    """Put the observations of this rank's lattices together; the list is emptied, so that they are held once."""
+    n = sum(len(lattice.keys) for lattice in lattices)
+    result = Observations(np.empty(n, dtype=np.int64), np.empty(n), np.empty(n))
+    end = n
+    for number in reversed(numbers):
+        lattice = lattices.pop()
+        count = len(lattice.keys)
+        rows = slice(end - count, end)
+        result.order[rows] = order_words(lattice.keys, number, odd=lattice.odd)
+        result.intensity[rows], result.variance[rows] = lattice.intensity, lattice.variance
+        end -= count
+    return result
 
 
-def cut_resolution(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_min: float) -> Observations:
-    """Drop sorted observations of reflections beyond a resolution limit (angstrom)."""
+def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_min: float | None) -> Observations:
+    """Drop sorted observations of systematically absent reflections, and those beyond `d_min` (angstrom)."""
     starts = grouped.starts()
-    inside = resolution(asu.indices(grouped.keys[starts]), cell) <= 1.0 / d_min**2
-    counts = np.diff(np.append(starts, len(grouped)))
-    return grouped.take(np.repeat(inside, counts))
+    hkl = asu.indices(grouped.keys[starts])
+    good = ~asu.absent(hkl)
+    if d_min is not None:
+        good &= resolution(hkl, cell) <= 1.0 / d_min**2
+    if good.all():
+        return grouped
+    return grouped.take(np.repeat(good, np.diff(np.append(starts, len(grouped)))))
 
 
 def corrected_variance(
@@ -108,7 +116,7 @@ def corrected_variance(
     low, high = _range(data, comm)
     n_bins = config.error.n_intensity_bins
     bins = intensity_bins(data.mean, low, high, n_bins)
-    model = fit_ev11(data, bins, n_bins, RankSums(comm, len(bins)))
+    model = fit_ev11(data, bins, n_bins, comm)
     means, _ = group_means(grouped.intensity, starts)
     return model.variance(grouped.variance, means), model
 

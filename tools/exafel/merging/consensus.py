@@ -11,7 +11,7 @@ import numpy as np
 
 from exafel.config.merge import MergeConfig
 from exafel.errors import ExafelError, NothingUsableError
-from exafel.io.crystal import CellParameters, space_group
+from exafel.io.crystal import CellParameters, space_group, space_group_of_hall
 from exafel.io.experiment import Experiment
 from exafel.merging.asu import AsymmetricUnit
 from exafel.merging.lattices import Target
@@ -36,10 +36,12 @@ def find_target(
         The ranks.
     """
     cell = config.unit_cell or (reference.cell if reference else None)
-    group = config.space_group or (reference.space_group if reference else None)
+    group = reference.space_group if reference else None
+    if config.space_group is not None:
+        group = space_group(config.space_group).hall
     if cell is None or group is None:
         group, cell = _majority(experiments or (), group, cell, comm)
-    asu = AsymmetricUnit(space_group(group), merge_anomalous=config.merge_anomalous)
+    asu = AsymmetricUnit(space_group_of_hall(group), merge_anomalous=config.merge_anomalous)
     return Target(asu, gemmi.UnitCell(*cell), reference.by_key(asu) if reference else None)
 
 

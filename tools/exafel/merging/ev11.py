@@ -9,17 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
+from exafel._kernels import ev11_sums
 from exafel.arrays import FloatArray, IntArray
 from exafel.errors import InputError
-
-Sum = Callable[[FloatArray, IntArray, int], FloatArray]
-"""Sums of values (k, n) by group (n,) over all ranks, shape (k, n_groups); see `exafel.merging.sums`."""
+from exafel.merging.sums import total
+from exafel.parallel.comm import Communicator
 
 MIN_OBSERVATIONS = 20
 """Fewest deviations, over all ranks, that the model is fitted to."""
 _START = (0.5, 0.3)  # sdb, sdadd
+_MAX_STEPS = 60
 _FLOOR = 0.1  # a negative <I> must not take a variance to zero: the observation would outweigh all others
 
 
@@ -91,7 +91,7 @@ def intensity_bins(mean: FloatArray, low: float, high: float, n_bins: int) -> In
     return np.clip(np.searchsorted(limits, mean, side="right") - 1, 0, n_bins - 1).astype(np.int64)
 
 
-def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
+def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, comm: Communicator) -> Ev11:
     """Fit the error model so that deviations have unit variance in every intensity bin.
 
     The target is sum over bins of sqrt(N) (1 - sqrt(mean of squared normalized deviations))^2. In 1/sdfac it is a
@@ -103,15 +103,17 @@ def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
         This rank's deviations.
     bins
         Their intensity bins, shape (m,).
-    total
-        Sums over all ranks.
+    n_bins
+        Number of bins.
+    comm
+        The ranks.
 
     Raises
     ------
     InputError
         Fewer than 20 deviations on all ranks together: nothing to fit to.
     """
-    counts = total(np.ones((1, len(bins))), bins, n_bins)[0]
+    counts = comm.allreduce_sum(np.bincount(bins, minlength=n_bins).astype(np.float64))
     n_observations = int(counts.sum())
     if n_observations < MIN_OBSERVATIONS:
         raise InputError(
@@ -121,25 +123,60 @@ def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, total: Sum) -> Ev11:
     filled = counts > 0
     n = counts[filled]
 
-    def target(parameters: FloatArray) -> tuple[float, FloatArray, float]:
-        sdb, sdadd = parameters
-        variance = _inflated(data.variance, data.mean, sdb, sdadd)
-        ratio = data.squared / variance
-        slope = np.where(variance > _FLOOR * data.variance, ratio / variance, 0.0)
-        terms = np.stack([ratio, slope * data.mean, slope * data.mean**2])
-        sums = total(terms, bins, n_bins)[:, filled]
-        rms = np.sqrt(sums[0] / n)
-        weight = np.sqrt(n)
-        inverse = float((weight * rms).sum() / (weight * rms**2).sum())  # 1/sdfac at the bottom of the parabola
-        value = float((weight * (1.0 - inverse * rms) ** 2).sum())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            drms = np.where(rms > 0, -sums[1:] / (n * rms), 0.0) * np.array([[sdb], [sdadd]])
-        gradient = (-2.0 * inverse * weight * (1.0 - inverse * rms) * drms).sum(axis=1)
-        return value, gradient, 1.0 / inverse
+    def point(squares: FloatArray) -> _Point:
+        sdb, sdadd = (float(value) for value in np.sqrt(squares))
+        digits = ev11_sums(data.squared, data.mean, data.variance, bins, n_bins, sdb=sdb, sdadd=sdadd, floor=_FLOOR)
+        return _evaluate(squares, total(digits, comm)[:, filled], n)
 
-    found = minimize(
-        lambda p: target(p)[:2], _START, jac=True, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-8}
-    )
-    value, _, sdfac = target(found.x)
-    sdb, sdadd = (abs(float(x)) for x in found.x)
-    return Ev11(sdfac, sdb, sdadd, value, n_observations)
+    best = _search(point)
+    sdb, sdadd = (float(value) for value in np.sqrt(best.squares))
+    return Ev11(best.sdfac, sdb, sdadd, best.target, n_observations)
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """The target at one sdb^2 and sdadd^2, with the best sdfac: residuals (b,) and their derivatives (b, 2)."""
+
+    squares: FloatArray
+    sdfac: float
+    residual: FloatArray
+    jacobian: FloatArray
+
+    @property
+    def target(self) -> float:
+        return float(self.residual @ self.residual)
+
+
+def _evaluate(squares: FloatArray, sums: FloatArray, n: FloatArray) -> _Point:
+    """Residuals N^1/4 (1 - rms / sdfac) of the filled bins, from the sums that the kernel gives for sdfac = 1."""
+    weight = np.sqrt(n)
+    rms = np.sqrt(sums[0] / n)
+    power = float((weight * rms**2).sum())
+    inverse = float((weight * rms).sum()) / power  # 1/sdfac at the bottom of the parabola
+    slope = np.divide(-sums[1:], 2.0 * n * rms, out=np.zeros_like(sums[1:]), where=rms > 0)
+    inverse_slope = ((weight * slope).sum(axis=1) - 2.0 * inverse * (weight * rms * slope).sum(axis=1)) / power
+    jacobian = -np.sqrt(weight)[:, None] * (inverse * slope.T + np.outer(rms, inverse_slope))
+    return _Point(squares, 1.0 / inverse, np.sqrt(weight) * (1.0 - inverse * rms), jacobian)
+
+
+def _search(point: Callable[[FloatArray], _Point]) -> _Point:
+    """Minimize the target over squares that stay positive, by the method of Levenberg and Marquardt.
+
+    A square that is zero and wants to fall is left out of the step. Every rank takes the same steps.
+    """
+    best = point(np.square(_START))
+    damping = 1e-3
+    for _ in range(_MAX_STEPS):
+        gradient = best.jacobian.T @ best.residual
+        free = (best.squares > 0) | (gradient < 0)
+        normal = (best.jacobian.T @ best.jacobian) * np.outer(free, free)
+        normal += np.diag(np.where(free, damping * np.diag(normal) + 1e-30, 1.0))
+        trial = point(np.maximum(best.squares - np.linalg.solve(normal, gradient * free), 0.0))
+        gain = best.target - trial.target
+        if gain > 0:
+            best, damping = trial, max(damping / 10.0, 1e-9)
+        else:
+            damping *= 10.0
+        if abs(gain) <= 1e-12 * best.target or damping > 1e9:
+            break
+    return best

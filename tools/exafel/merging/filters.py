@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-import gemmi
 import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
 from exafel.config.merge import SignificanceFilterConfig, UnitCellFilterConfig
+from exafel.io.crystal import space_group_of_hall
 
 
 def similar_cells(cell: Sequence[float], target: Sequence[float], config: UnitCellFilterConfig) -> bool:
@@ -27,9 +28,11 @@ def similar_cells(cell: Sequence[float], target: Sequence[float], config: UnitCe
     )
 
 
-def same_laue_group(first: gemmi.SpaceGroup, second: gemmi.SpaceGroup) -> bool:
-    """Whether two space groups share Laue group and centring: a still cannot tell more than that."""
-    return first.laue_str() == second.laue_str() and first.centring_type() == second.centring_type()
+@lru_cache(maxsize=1024)
+def same_laue_group(first: str, second: str) -> bool:
+    """Whether two space groups, by Hall symbol, share Laue group and centring: a still cannot tell more than that."""
+    one, other = space_group_of_hall(first), space_group_of_hall(second)
+    return bool(one.laue_str() == other.laue_str() and one.centring_type() == other.centring_type())
 
 
 def equal_volume_shells(d_star_sq_min: float, d_star_sq_max: float, n_shells: int) -> FloatArray:

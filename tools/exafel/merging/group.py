@@ -70,17 +70,17 @@ class Observations:
         )
 
 
-def order_words(keys: IntArray, lattice: IntArray, odd: BoolArray) -> IntArray:
-    """Pack key, lattice number and half of each observation, shape (n,).
+def order_words(keys: IntArray, lattice: int, *, odd: bool) -> IntArray:
+    """Pack key, lattice number and half of each observation of a lattice, shape (n,).
 
     Raises
     ------
     InputError
         A lattice number is too large.
     """
-    if lattice.size and int(lattice.max()) >= MAX_LATTICES:
+    if lattice >= MAX_LATTICES:
         raise InputError(f"more than {MAX_LATTICES} lattices cannot be merged at once")
-    return (keys << _LATTICE_BITS) | (lattice << 1) | odd.astype(np.int64)
+    return (keys << _LATTICE_BITS) | (lattice << 1 | odd)
 
 
 def owner(keys: IntArray, size: int) -> IntArray:

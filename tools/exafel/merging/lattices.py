@@ -124,14 +124,14 @@ def prepare_lattice(
     if len(table) < config.filter.n_obs.min:
         return "n_obs"
     if config.filter.unit_cell.enabled:
-        if not same_laue_group(crystal.space_group, target.asu.space_group):
+        if not same_laue_group(crystal.space_group_hall, target.asu.space_group.hall):
             return "space_group"
         if not similar_cells(crystal.cell, target.cell.parameters, config.filter.unit_cell):
             return "unit_cell"
     hkl = table["miller_index"]
     intensity, variance = _corrected(experiment, table, config)
     d_star_sq = resolution(hkl, target.cell)
-    kept = _kept(d_star_sq, intensity, variance, config) & ~target.asu.absent(hkl)
+    kept = _kept(d_star_sq, intensity, variance, config)
     if not kept.any():
         return "no_signal"
     keys, intensity, variance = target.asu.keys(hkl[kept]), intensity[kept], variance[kept]

@@ -40,7 +40,7 @@ def to_merged_data(merged: Merged, asu: AsymmetricUnit, cell: CellParameters, wa
     return MergedData(
         hkl=hkl,
         cell=cell,
-        space_group=asu.space_group.hall,
+        space_group=asu.space_group.xhm(),
         wavelength_angstrom=wavelength_angstrom,
         intensity=total.mean,
         sigma=total.sigma,

@@ -1,66 +1,50 @@
 """Sums over all ranks whose last bit depends neither on the order of the terms nor on the number of ranks.
 
-Terms are cut into integers on grids fixed by the largest term of all ranks, coarse grid first; integers add without
-rounding in any order (pre-rounding: Demmel & Nguyen (2013), 21st IEEE Symposium on Computer Arithmetic, 163-172).
+The kernels add doubles exactly, as fixed-point numbers of 32-bit digits; digits of ranks add exactly too, and only the
+final sum is rounded (Kulisch (2013), Computer Arithmetic and Validity, chapter 8).
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from exafel.arrays import FloatArray, IntArray
 from exafel.parallel.comm import Communicator
 
-_KEPT_BITS = 60
-"""Bits below the largest term that take part: more than a double has."""
-_EXACT_BITS = 53
+_DIGIT_BITS = 32
+_LOWEST_EXPONENT = -1074
 
 
-class RankSums:
-    """Reproducible sums by group.
+def total(digits: IntArray, comm: Communicator) -> FloatArray:
+    """Add exact sums of all ranks and round them.
 
     Parameters
     ----------
+    digits
+        This rank's sums from a kernel, lowest digit first, shape (..., n_digits).
     comm
-        The ranks.
-    n_terms
-        Number of terms on this rank, in every sum to be made.
+        The ranks; up to a million of them keep the sums exact.
+
+    Returns
+    -------
+    Sums over all ranks, shape (...,); the same bits on every rank.
     """
+    added = _carried(comm.allreduce_sum(digits.astype(np.float64)).astype(np.int64))
+    sign = np.where(added[..., -1] < 0, -1, 1)
+    magnitude = _carried(added * sign[..., None])  # the digits of a negative number are all but endless
+    result: FloatArray = np.zeros(sign.shape)
+    for place in range(magnitude.shape[-1]):  # from the lowest, so that only the last bit or two is rounded
+        result += np.ldexp(magnitude[..., place].astype(np.float64), _DIGIT_BITS * place + _LOWEST_EXPONENT)
+    return result * sign
 
-    def __init__(self, comm: Communicator, n_terms: int) -> None:
-        self._comm = comm
-        total = max(sum(comm.allgather(n_terms)), 1)
-        self._bits = _EXACT_BITS - 1 - math.ceil(math.log2(total) if total > 1 else 0)
-        self._levels = math.ceil(_KEPT_BITS / self._bits)
 
-    def __call__(self, values: FloatArray, groups: IntArray, n_groups: int) -> FloatArray:
-        """Sum each row of `values` by group.
-
-        Parameters
-        ----------
-        values
-            Finite terms, shape (k, n).
-        groups
-            Group of each term, 0 to n_groups - 1, shape (n,).
-
-        Returns
-        -------
-        Sums over all ranks, shape (k, n_groups); the same bits on every rank.
-        """
-        local = np.abs(values).max(axis=1, initial=0.0)
-        largest = np.max(self._comm.allgather(local), axis=0)
-        exponent = np.frexp(largest)[1].astype(np.int64)  # every |term| <= 2^exponent
-        rest = values
-        parts = np.empty((self._levels, len(values), n_groups))
-        for level in range(self._levels):
-            grid = self._bits * (level + 1) - exponent
-            integers = np.rint(np.ldexp(rest, grid[:, None]))
-            parts[level] = [np.bincount(groups, weights=row, minlength=n_groups) for row in integers]
-            rest = rest - np.ldexp(integers, -grid[:, None])
-        totals = self._comm.allreduce_sum(parts)
-        sums: FloatArray = np.zeros((len(values), n_groups))
-        for level in reversed(range(self._levels)):
-            sums += np.ldexp(totals[level], (exponent - self._bits * (level + 1))[:, None])
-        return sums
+def _carried(digits: IntArray) -> IntArray:
+    """Bring all digits but the last into [0, 2^32)."""
+    result = digits.copy()
+    carry = np.zeros(digits.shape[:-1], dtype=np.int64)
+    for place in range(digits.shape[-1] - 1):
+        value = digits[..., place] + carry
+        carry = value >> _DIGIT_BITS
+        result[..., place] = value - (carry << _DIGIT_BITS)
+    result[..., -1] += carry
+    return result

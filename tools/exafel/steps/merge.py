@@ -19,11 +19,11 @@ from exafel.io.files import write_json
 from exafel.io.mtz import write_mtz
 from exafel.merging.combine import (
     LatticeTable,
+    allowed,
     corrected_variance,
-    cut_resolution,
     finest_resolution,
-    observations,
     tabulate,
+    take_observations,
 )
 from exafel.merging.consensus import find_target, load_reference, needs_lattices
 from exafel.merging.ev11 import Ev11
@@ -32,6 +32,7 @@ from exafel.merging.inputs import Share, find_pairs, read_experiments, read_latt
 from exafel.merging.lattices import REASONS, Lattice, Target, prepare_lattice
 from exafel.merging.merge import Merged, join, merge
 from exafel.merging.output import to_merged_data
+from exafel.merging.report import shell_table
 from exafel.merging.scaling import Reference
 from exafel.merging.statistics import Shell, possible_reflections, shell_statistics
 from exafel.parallel.comm import Communicator
@@ -129,14 +130,11 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
             table, numbers = tabulate(lattices.accepted, comm)
         cell = table.average_cell() if config.set_average_unit_cell else target.cell.parameters
         with step.phase("group"):
-            local = observations(lattices.accepted, numbers)
-            lattices.accepted.clear()
+            local = take_observations(lattices.accepted, numbers)
             grouped = group(local, comm, config.slice_rows)
             del local
-            if config.d_min is not None:
-                grouped = cut_resolution(
-                    grouped, target.asu, gemmi.UnitCell(*cell), config.d_min * config.resolution_scalar
-                )
+            margin = None if config.d_min is None else config.d_min * config.resolution_scalar
+            grouped = allowed(grouped, target.asu, gemmi.UnitCell(*cell), margin)
         with step.phase("errors"):
             variance, errors = corrected_variance(grouped, config, comm)
         with step.phase("merge"):
@@ -145,7 +143,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
         summary: MergeSummary | NothingUsableError | None = None
         if parts is not None:
             with step.phase("statistics"):
-                summary = _conclude(join(parts), lattices, table, cell, d_min, errors, target, iso, config, step)
+                summary = _conclude(join(parts), lattices, table, cell, d_min, errors, target, iso, config, step, hooks)
         summary = comm.bcast(summary)
         if isinstance(summary, NothingUsableError):
             raise summary
@@ -211,6 +209,7 @@ def _conclude(
     iso: Reference | None,
     config: MergeConfig,
     step: StepRun,
+    hooks: Hooks,
 ) -> MergeSummary | NothingUsableError:
     """Compute the statistics and write the files; rank 0 alone does it, from what all ranks merged."""
     possible = possible_reflections(target.asu, gemmi.UnitCell(*cell), d_min, config.d_max, config.statistics.n_bins)
@@ -219,6 +218,7 @@ def _conclude(
         what = f"no reflection was measured {config.minimum_multiplicity} times between the resolution limits"
         return _nothing(what, lattices.n_read, lattices.reasons)
     shells, total = shell_statistics(merged, target.asu, possible, iso)
+    hooks.note(shell_table(shells, total))
     correlations = table.correlations[np.isfinite(table.correlations)]
     wavelength = float(table.wavelengths_angstrom.mean())
     shared = total.model_dump(include=set(MergeSummary.model_fields) & set(Shell.model_fields))

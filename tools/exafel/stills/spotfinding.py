@@ -14,6 +14,7 @@ from exafel.config.spotfinding import SpotFindingConfig
 from exafel.errors import FrameError
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.reflections import Flag, ReflectionTable
+from exafel.stills.pixels import kernel_pixels
 
 ICE_CELL = (4.498, 4.498, 7.338, 90.0, 90.0, 120.0)
 """Hexagonal ice, P63/mmc; the cell that DIALS' ice-ring filter uses."""
@@ -43,7 +44,8 @@ def find_spots(
     ReflectionTable
         One row a spot in the order of panels and of the spots' first pixels, with DIALS' columns: ``panel``, ``bbox``,
         ``xyzobs.px.value`` and ``.variance`` (z is 0.5), ``intensity.sum.value`` and ``.variance``, ``flags``, ``id``
-        (-1), ``n_signal`` (strong pixels), ``background.mean``, ``d`` (angstrom).
+        (-1), ``n_signal`` (strong pixels), ``background.mean``, ``d`` (angstrom), and ``moments.px`` (second
+        moments xx, xy, yy of the counts about the centroid, px^2).
 
     Raises
     ------
@@ -54,7 +56,7 @@ def find_spots(
     -----
     Dispersion threshold of Winter et al. (2018), Acta Cryst. D74, 85-97. Spots do not cross panel borders.
     """
-    prepared = [_kernel_pixels(frame) for frame in frames]
+    prepared = [kernel_pixels(frame) for frame in frames]
     strong = [
         strong_pixels(frame, mask, config, gain=config.gain * panel.gain)
         for panel, frame, mask in zip(detector.panels, prepared, masks, strict=True)
@@ -98,16 +100,6 @@ def resolution(spots: ReflectionTable, detector: Detector, beam: Beam) -> FloatA
     return np.asarray(1.0 / np.maximum(q, 1e-12))
 
 
-def _kernel_pixels(frame: AnyArray) -> AnyArray:
-    """Pixels in a type that the kernels take, without a copy where that can be."""
-    frame = np.ascontiguousarray(frame)
-    if frame.dtype == np.uint32:
-        return frame.view(np.int32)  # above 2^31 there are only marks of bad pixels, which the masks exclude
-    if frame.dtype in (np.uint16, np.int32, np.float32, np.float64):
-        return frame
-    return frame.astype(np.int32 if frame.dtype.itemsize < 4 else np.float64)
-
-
 def _panel_spots(
     number: int, panel: Panel, frame: AnyArray, mask: BoolArray, found: AnyArray, config: SpotFindingConfig
 ) -> ReflectionTable:
@@ -115,6 +107,7 @@ def _panel_spots(
         frame,
         mask,
         found,
+        corners=config.connectivity == 8,
         min_pixels=config.min_spot_size,
         max_pixels=config.max_spot_size,
         margin=BACKGROUND_MARGIN_PX,
@@ -135,6 +128,7 @@ def _panel_spots(
             "intensity.sum.variance": spots["intensity_variance"],
             "background.mean": spots["background"],
             "n_signal": spots["n_pixels"],
+            "moments.px": np.column_stack([spots[name] for name in ("xx", "xy", "yy")]),
             "flags": flags,
         }
     )

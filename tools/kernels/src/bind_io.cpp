@@ -38,20 +38,10 @@ Int32Volume decode_cbf_packed(const nb::bytes &data, const Shape &shape, bool ve
   });
 }
 
-Int32Volume decode_cbf_byte_offset(const nb::bytes &data, const Shape &shape) {
-  const auto [slow, mid, fast] = shape;
-  const std::size_t count = slow * mid * fast;
-  return decoded(data, shape, [&](const std::uint8_t *bytes, std::size_t size, std::int32_t *out) {
-    exafel::decode_byte_offset(bytes, size, count, out);
-  });
-}
-
 }  // namespace
 
 void bind_io(nb::module_ &m) {
   m.def("decode_cbf_packed", &decode_cbf_packed, nb::arg("data"), nb::arg("shape"), nb::kw_only(),
         nb::arg("version2") = false, nb::arg("averaged") = true, nb::arg("sections_correlated") = true,
         "Decode a binary section of CBF 'packed' data into an int32 array of shape (slow, mid, fast).");
-  m.def("decode_cbf_byte_offset", &decode_cbf_byte_offset, nb::arg("data"), nb::arg("shape"),
-        "Decode a binary section of CBF 'byte offset' data into an int32 array of shape (slow, mid, fast).");
 }

@@ -1,5 +1,5 @@
-// Decoders of the compressions of integer arrays in CBF files: "packed" (International Tables for Crystallography G,
-// 5.6.3.2; the averaging of neighbours is described in the CBFlib manual, section 3.3.2) and "byte offset" (ibid. 3.3.3).
+// Decoder of the "packed" compression of integer arrays in CBF files (International Tables for Crystallography G,
+// 5.6.3.2; the averaging of neighbours is described in the CBFlib manual, section 3.3.2).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -116,36 +116,6 @@ inline void decode_packed(const std::uint8_t *data, std::size_t size, const Pack
         }
       }
     }
-  }
-}
-
-// Byte offset: each element is the one before plus a difference in 1, 2, 4 or 8 bytes, little-endian; the smallest
-// value of a length says that the next length follows. Throws std::out_of_range where the data end too early.
-inline void decode_byte_offset(const std::uint8_t *data, std::size_t size, std::size_t count, std::int32_t *out) {
-  const std::uint8_t *const end = data + size;
-  const auto need = [&](std::ptrdiff_t bytes) {
-    if (end - data < bytes) throw std::out_of_range("the compressed data end too early");
-  };
-  const auto little_endian = [&](int bytes) {
-    need(bytes);
-    std::uint64_t value = 0;
-    for (int i = 0; i < bytes; ++i) value |= static_cast<std::uint64_t>(data[i]) << (8 * i);
-    data += bytes;
-    return value;
-  };
-  std::uint32_t value = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    need(1);
-    auto step = static_cast<std::uint64_t>(static_cast<std::int8_t>(*data++));
-    if (step == ~std::uint64_t{0x7f}) {
-      step = static_cast<std::uint64_t>(static_cast<std::int16_t>(little_endian(2)));
-      if (step == ~std::uint64_t{0x7fff}) {
-        step = static_cast<std::uint64_t>(static_cast<std::int32_t>(little_endian(4)));
-        if (step == ~std::uint64_t{0x7fffffff}) step = little_endian(8);
-      }
-    }
-    value += static_cast<std::uint32_t>(step);
-    out[i] = static_cast<std::int32_t>(value);
   }
 }
 

@@ -1,0 +1,191 @@
+"""Simulated shots: random pulse, crystal and noise, each from the seed and the shot's number alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import gemmi
+import numpy as np
+
+from exafel.arrays import AnyArray, FloatArray
+from exafel.bragg.background import detect, water_background
+from exafel.bragg.forward import CrystalModel, bragg_photons, split_panels
+from exafel.bragg.spectrum import JITTER_LIMIT, energy_grid, sase_spectrum
+from exafel.bragg.structure_factors import StructureFactorTable
+from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
+from exafel.io.crystal import CellParameters, Crystal, orthogonalization
+from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
+
+_CUT = 15.0
+"""Terms below 3e-7 of a reflection's maximum are left out: less than the noise of one photon shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One simulated image and what it was made from.
+
+    Parameters
+    ----------
+    number
+        Number of the shot in the whole simulation.
+    beam
+        The pulse: mean wavelength, spectrum, photons (as `flux`).
+    crystal
+        Mean orientation and unit cell; None for a shot that missed.
+    scale
+        Mosaic blocks in the beam; 0 for a shot that missed.
+    images
+        Detector counts, int32, one array of shape (slow, fast) a panel.
+    """
+
+    number: int
+    beam: Beam
+    crystal: Crystal | None
+    scale: float
+    images: list[AnyArray]
+
+
+class ShotSimulator:
+    """Makes shots of one sample in one beam on one detector.
+
+    Parameters
+    ----------
+    config
+        What to simulate.
+    detector
+        The detector.
+    structure_factors, cell, space_group
+        The crystal's contents, mean unit cell and symmetry.
+    """
+
+    def __init__(
+        self,
+        config: SimulateSfxConfig,
+        detector: Detector,
+        structure_factors: StructureFactorTable,
+        cell: CellParameters,
+        space_group: gemmi.SpaceGroup,
+    ) -> None:
+        self._config = config
+        self.detector = detector
+        self._structure_factors = structure_factors
+        self._cell = cell
+        self._space_group = space_group
+        mean_beam = nominal_beam(config.pulse)
+        self._background = water_background(detector, mean_beam, config.water_thickness_um)
+
+    def shot(self, number: int) -> Shot:
+        """Make shot `number`: always the same, whichever shots were made before and wherever."""
+        rng = np.random.default_rng([self._config.seed, number])
+        beam = random_pulse(rng, self._config.pulse)
+        photons = beam.flux * self._background
+        crystal, scale = None, 0.0
+        if rng.random() >= self._config.no_hit_fraction:
+            crystal = self._random_crystal(rng)
+            scale = self._random_scale(rng, crystal)
+            photons = photons + self._bragg(rng, beam, crystal, scale)
+        readout = self._config.readout
+        counts = detect(
+            rng,
+            photons,
+            gain=readout.gain,
+            read_noise_photons=readout.read_noise_photons,
+            saturation_photons=readout.saturation_photons,
+        )
+        return Shot(number, beam, crystal, scale, split_panels(counts, self.detector))
+
+    def _bragg(self, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float) -> FloatArray:
+        config = self._config
+        rotations = mosaic_rotations(rng, config.crystal.mosaic_blocks, np.radians(config.crystal.mosaicity_deg))
+        model = CrystalModel(crystal.real_space @ rotations.transpose(0, 2, 1), config.crystal.n_cells, scale)
+        image = bragg_photons(
+            self.detector,
+            beam,
+            model,
+            self._structure_factors,
+            fluence_per_m2=beam.flux / (config.pulse.beam_size_um * 1e-6) ** 2,
+            oversample=config.oversample,
+            cut=_CUT,
+        )
+        return np.concatenate([panel.ravel() for panel in image.panels])
+
+    def _random_crystal(self, rng: np.random.Generator) -> Crystal:
+        cell = jittered_cell(rng, self._cell, self._space_group, self._config.crystal.cell_jitter_percent / 100)
+        basis = (random_rotation(rng) @ orthogonalization(cell)).T
+        return Crystal(np.asarray(basis), str(self._space_group.hall))
+
+    def _random_scale(self, rng: np.random.Generator, crystal: Crystal) -> float:
+        """Mosaic blocks in the lit crystal: its volume over that of a block."""
+        config: CrystalConfig = self._config.crystal
+        size_angstrom = 1e4 * config.size_um * np.exp(config.size_jitter * rng.standard_normal())
+        block = abs(np.linalg.det(crystal.real_space)) * np.prod(config.n_cells)
+        return float(size_angstrom**3 / block)
+
+
+def nominal_beam(config: PulseConfig) -> Beam:
+    """The beam at its mean photon energy, without a spectrum."""
+    return Beam(
+        EV_ANGSTROM / config.photon_energy_ev,
+        polarization_fraction=config.polarization_fraction,
+        flux=config.photons,
+    )
+
+
+def random_pulse(rng: np.random.Generator, config: PulseConfig) -> Beam:
+    """One pulse: its spectrum on the channels that all pulses share, and its number of photons."""
+    energy = config.photon_energy_ev
+    fwhm = energy * config.bandwidth_percent / 100
+    jitter = energy * config.energy_jitter_percent / 100
+    energies = energy_grid(energy, fwhm, jitter, config.channels)
+    centre = energy + jitter * np.clip(rng.standard_normal(), -JITTER_LIMIT, JITTER_LIMIT)
+    spectrum = sase_spectrum(rng, energies, centre, fwhm, config.spike_width_ev)
+    photons = config.photons * max(0.0, 1 + config.photons_jitter_percent / 100 * rng.standard_normal())
+    mean = spectrum.mean_wavelength()
+    return replace(nominal_beam(config), wavelength_angstrom=mean, spectrum=spectrum, flux=photons)
+
+
+def random_rotation(rng: np.random.Generator) -> FloatArray:
+    """Draw a rotation evenly from all (Shoemake 1992, Graphics Gems III, 124), shape (3, 3)."""
+    return rotation_from_quaternion(rng.standard_normal(4))
+
+
+def rotation_from_quaternion(quaternion: FloatArray) -> FloatArray:
+    """Rotation of a quaternion (w, x, y, z) of any length, shape (3, 3)."""
+    w, x, y, z = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def mosaic_rotations(rng: np.random.Generator, n_blocks: int, sigma_rad: float) -> FloatArray:
+    """Rotations of mosaic blocks about the mean orientation, shape (n_blocks, 3, 3).
+
+    Axes are even over the sphere, angles normal with rms `sigma_rad`. They come in opposite pairs, and an odd one is
+    the identity, so that their mean is the crystal's orientation.
+    """
+    rotations = [np.eye(3)] if n_blocks % 2 or sigma_rad == 0 else []
+    while len(rotations) < n_blocks:
+        axis = rng.standard_normal(3)
+        half = sigma_rad * rng.standard_normal() / 2
+        quaternion = np.concatenate([[np.cos(half)], np.sin(half) * axis / np.linalg.norm(axis)])
+        rotation = rotation_from_quaternion(quaternion)
+        rotations += [rotation, rotation.T]
+    return np.array(rotations[:1] if sigma_rad == 0 else rotations)
+
+
+def jittered_cell(
+    rng: np.random.Generator, cell: CellParameters, space_group: gemmi.SpaceGroup, relative_sigma: float
+) -> CellParameters:
+    """Vary each length that the symmetry leaves free by a normal factor; angles stay as they are."""
+    factors = 1 + relative_sigma * rng.standard_normal(3)
+    system = space_group.crystal_system_str()
+    if system == "cubic" or (system == "trigonal" and cell[5] != 120.0):
+        factors[1:] = factors[0]
+    elif system in {"tetragonal", "trigonal", "hexagonal"}:
+        factors[1] = factors[0]
+    a, b, c = (float(length * factor) for length, factor in zip(cell[:3], factors, strict=True))
+    return a, b, c, *cell[3:]

@@ -1,0 +1,32 @@
+"""Make data with known truth."""
+
+from __future__ import annotations
+
+import typer
+
+from exafel.cli.common import ConfigOption, DryRunOption, JsonOption, OutOption, RanksOption, SetOption, run_step
+
+app = typer.Typer(help="Make data with known truth.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Make data with known truth."""
+
+
+@app.command()
+def sfx(
+    out: OutOption,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    ranks: RanksOption = 1,
+) -> None:
+    """Simulate still images of protein crystals, one NXmx file a rank, with the truth beside them."""
+    from exafel.cli.common import load_config
+    from exafel.config.simulate import SimulateSfxConfig
+    from exafel.steps import simulate
+
+    section = load_config(config, overrides).simulate or SimulateSfxConfig()
+    run_step(simulate, simulate.request(section, out), as_json=as_json, dry_run=dry_run, ranks=ranks)

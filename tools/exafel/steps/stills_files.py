@@ -1,0 +1,128 @@
+"""The files of the stills step: integrated lattices, indexed spots, strong spots of a few shots, one row a shot.
+
+A rank writes, kinds of the manifest in brackets:
+
+- ``rank-NNNNN.expt`` and ``rank-NNNNN.refl`` [expt, refl]: the integrated lattices;
+- ``rank-NNNNN_indexed.refl`` [indexed]: the strong spots that each lattice indexes, of the same experiments;
+- ``rank-NNNNN_strong.refl`` [strong]: all strong spots of the first shots of the run; ``id`` counts shots, and the
+  identifiers are those of the shots' first lattices;
+- ``rank-NNNNN_shots.jsonl`` [shots]: one JSON object a shot, see `ShotRow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from exafel.config.base import Model
+from exafel.config.stills import StillsConfig
+from exafel.io.crystal import CellParameters
+from exafel.io.experiment import ExperimentList, experiment_identifier
+from exafel.io.expt import write_expt
+from exafel.io.files import atomic_write
+from exafel.io.refl import write_refl
+from exafel.io.reflections import ReflectionTable
+from exafel.steps.base import StepRun
+from exafel.stills.shot import IntegratedLattice, ShotResult
+
+
+class ShotRow(Model):
+    """One shot in the table of shots; lattices have numbers of their own in the order of the identifiers.
+
+    `shot` counts all shots of the run from 0; `image` is the file and `index` the image's number in it, None in a file
+    of one image; `rank` processed it; `cpu_s` has the CPU seconds by phase. The figures of quality
+    are those of the first lattice.
+    """
+
+    shot: int
+    image: str
+    index: int | None
+    rank: int
+    outcome: str
+    reason: str
+    n_spots: int
+    n_lattices: int
+    n_indexed: int
+    n_integrated: int
+    rmsd_px: float | None
+    rmsd_delta_psi_deg: float | None
+    d_min: float | None
+    mean_i_over_sigma: float | None
+    sigma_px: tuple[float, float] | None
+    identifiers: tuple[str, ...]
+    cells: tuple[CellParameters, ...]
+    cpu_s: dict[str, float]
+
+
+def write_results(results: Sequence[ShotResult], config: StillsConfig, step: StepRun) -> list[ShotRow]:
+    """Write this rank's containers and record them; return its rows of the table of shots."""
+    stem = f"rank-{step.comm.rank:05d}"
+    rows = [shot_row(result, step.comm.rank) for result in results]
+    lattices = [lattice for result in results for lattice in result.lattices]
+    if lattices:
+        _write_lattices(step, stem, lattices)
+    strong = [result for result in results if result.number < config.keep_spots_of and len(result.spots)]
+    if strong:
+        table = ReflectionTable.concatenate([_strong_spots(result) for result in strong])
+        _write_refl(step, step.out / f"{stem}_strong.refl", "strong", table)
+    path = step.out / f"{stem}_shots.jsonl"
+    with atomic_write(path) as stream:
+        stream.writelines(row.model_dump_json().encode() + b"\n" for row in rows)
+    step.add_container(path, "shots", rows=len(rows))
+    return rows
+
+
+def _write_lattices(step: StepRun, stem: str, lattices: Sequence[IntegratedLattice]) -> None:
+    path = step.out / f"{stem}.expt"
+    write_expt(path, ExperimentList([lattice.experiment for lattice in lattices]))
+    step.add_container(path, "expt", rows=len(lattices))
+    integrated = ReflectionTable.concatenate([lattice.integrated for lattice in lattices])
+    _write_refl(step, step.out / f"{stem}.refl", "refl", integrated)
+    indexed = ReflectionTable.concatenate([lattice.indexed for lattice in lattices])
+    if len(indexed):  # another engine may not tell
+        _write_refl(step, step.out / f"{stem}_indexed.refl", "indexed", indexed)
+
+
+def _write_refl(step: StepRun, path: Path, kind: str, table: ReflectionTable) -> None:
+    write_refl(path, table)
+    step.add_container(path, kind, rows=len(table))
+
+
+def _strong_spots(result: ShotResult) -> ReflectionTable:
+    spots = result.spots.select(np.arange(len(result.spots)))
+    spots["id"] = np.zeros(len(spots), dtype=np.int32)
+    spots.identifiers = {0: experiment_identifier(result.image, 0)}
+    return spots
+
+
+def shot_row(result: ShotResult, rank: int) -> ShotRow:
+    """Describe a shot in the table of shots."""
+    first = result.lattices[0] if result.lattices else None
+    experiments = [lattice.experiment for lattice in result.lattices]
+    return ShotRow(
+        shot=result.number,
+        image=str(result.image.path),
+        index=result.image.index,
+        rank=rank,
+        outcome=result.outcome.value,
+        reason=result.reason,
+        n_spots=len(result.spots),
+        n_lattices=len(result.lattices),
+        n_indexed=sum(len(lattice.indexed) for lattice in result.lattices),
+        n_integrated=sum(len(lattice.integrated) for lattice in result.lattices),
+        rmsd_px=first and first.rmsd_px,
+        rmsd_delta_psi_deg=first and first.rmsd_delta_psi_deg,
+        d_min=first and float(first.integrated["d"].min()),
+        mean_i_over_sigma=first and _mean_i_over_sigma(first.integrated),
+        sigma_px=result.sigma_px,
+        identifiers=tuple(experiment.identifier for experiment in experiments),
+        cells=tuple(experiment.crystal.cell for experiment in experiments if experiment.crystal is not None),
+        cpu_s={phase: round(seconds, 6) for phase, seconds in result.cpu_s.items()},
+    )
+
+
+def _mean_i_over_sigma(table: ReflectionTable) -> float:
+    ratio = table["intensity.sum.value"] / np.sqrt(np.maximum(table["intensity.sum.variance"], 1e-12))
+    return float(ratio.mean())
