@@ -1,7 +1,5 @@
 """Compiled kernels."""
 
-from exafel.arrays import FloatArray, Int32Array, IntArray
-from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
@@ -32,11 +30,6 @@ def pixel_factors(
     polarization_axis: FloatArray,
     polarization: float,
 ) -> None: ...
-
-# io
-from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-
-def isa() -> str: ...
 
 # io (bind_io.cpp)
 def decode_cbf_packed(

@@ -14,11 +14,13 @@ from exafel.stills.cell_symmetry import constrain_setting, reciprocal_metric, re
 from exafel.stills.lattice import Lattice, build_lattice
 from exafel.stills.misorientation import misorientation_deg
 from exafel.stills.orientation_search import search_orientations
-from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
+from exafel.stills.refinement import Refined, refine_lattice
+from exafel.stills.setting import CellRestraint
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
 
 _CANDIDATES = 40  # orientations from the search that are looked at
 _REFINED = 6  # different ones among them that are refined
+_ROUNDS_OF_CANDIDATES = 5  # of refinement, to choose among them
 _CLEAR = 0.7  # a candidate that explains this fraction of the spots needs no rival
 _SAME_DEG = 0.5  # candidates closer than this are one
 
@@ -76,6 +78,7 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
     d_start = 1.0 / float(np.linalg.norm(searched.rlp, axis=1).max())
     best: Refined | None = None
     best_score = -1.0
+    rough = config.refinement.model_copy(update={"max_macrocycles": _ROUNDS_OF_CANDIDATES})
     seen: list[FloatArray] = []
     tried = 0
     for basis in bases:
@@ -91,7 +94,7 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
             hall,
             searched,
             beam,
-            config.refinement,
+            rough,
             hkl_tolerance=config.hkl_tolerance,
             restraint=restraint,
             d_min_start=2 * d_start,
