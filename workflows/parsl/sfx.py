@@ -80,7 +80,9 @@ def collect(futures: dict[str, Future[dict[str, Any]]]) -> dict[str, dict[str, A
         except ExafelError as error:
             failures.append(error)
         except Exception as error:
-            failures.append(EngineError(f"the worker of step '{step}' failed: {error}", hint="its log is in logs/parsl"))
+            failures.append(
+                EngineError(f"the worker of step '{step}' failed: {error}", hint="its log is in logs/parsl")
+            )
         else:
             state = "up to date" if summaries[step]["up_to_date"] else "done"
             print(f"{step}: {state}", file=sys.stderr, flush=True)

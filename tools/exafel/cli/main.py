@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import config, evaluate, merge, report, simulate, stills
-from exafel.cli import cells, config, merge
+from exafel.cli import cells, config, evaluate, merge, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
