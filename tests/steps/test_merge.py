@@ -13,6 +13,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from exafel.cli import main
 from exafel.config.merge import MergeConfig
 from exafel.config.workflow import load_workflow_config
 from exafel.errors import ConfigError, InputError, NothingUsableError
@@ -269,6 +270,15 @@ def test_nothing_measured_twice_is_nothing_usable(tmp_path: Path) -> None:
     config = MergeConfig.model_validate({"d_min": 2.5, "error": {"model": "none"}, "minimum_multiplicity": 3})
     with pytest.raises(NothingUsableError, match="measured 3 times"):
         merged(folder, tmp_path / "out", config)
+
+
+def test_the_command_leaves_with_3_where_nothing_is_usable(
+    stills: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["merge", "--stills", str(stills), "--out", str(tmp_path), "--set", "merge.filter.n_obs.min=1000"]
+    assert main.run(arguments) == 3
+    assert "of 30 lattices: n_obs 30" in capsys.readouterr().err
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_without_a_limit_the_resolution_is_that_of_the_data(stills: Path, tmp_path: Path) -> None:

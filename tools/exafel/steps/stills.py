@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+import exafel
 from exafel.config.stills import StillsConfig
 from exafel.engines.registry import stills_engine
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
@@ -43,7 +44,7 @@ class StillsSummary(StepSummary):
     indexed_of_hits: float = Field(description="Indexed shots of the hits.")
     indexed_of_shots: float = Field(description="Indexed shots of all.")
     cell_median: CellParameters = Field(description="Median of each cell parameter, angstrom and degrees.")
-    rmsd_px_median: float | None = Field(description="Median rmsd of spot positions.")
+    rmsd_px_median: float = Field(description="Median rmsd of spot positions.")
     cpu_s_per_image: float = Field(description="CPU seconds a shot, reading included.")
     cpu_s_per_phase: dict[str, float] = Field(description="CPU seconds a shot of each phase.")
 
@@ -79,9 +80,8 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
     if extra:
         inputs["geometry"] = require_paths(extra, "geometry files")
     engine = stills_engine(config.engine)
-    if engine is None:
-        return StepRequest("stills", config, inputs, out)
-    return StepRequest("stills", config, inputs, out, engine=config.engine, engine_version=engine.version())
+    version = exafel.__version__ if engine is None else engine.version()
+    return StepRequest("stills", config, inputs, out, engine=config.engine, engine_version=version)
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> StillsSummary:
@@ -93,6 +93,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         An input cannot be read at all.
     NothingUsableError
         No shot was integrated; the message says what became of them.
+    EngineError
+        Another program was to do the step and cannot.
     """
     config = request.config
     assert isinstance(config, StillsConfig)
@@ -101,10 +103,11 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
             return step.up_to_date(StillsSummary)
         with step.phase("open"):
             source = _open(request.inputs["images"], comm)
+            reader = ShotReader(source, config.geometry)
+        engine = stills_engine(request.engine)
         with step.phase("shots"):
-            engine = stills_engine(request.engine)
             if engine is None:
-                results = _process(ShotReader(source, config.geometry), config, step, comm, hooks)
+                results = _process(reader, config, step, comm, hooks)
             else:
                 results = process_by_engine(engine, source, config, step, comm, hooks)
         with step.phase("write"):
@@ -192,7 +195,6 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
     n_hits = len(rows) - outcomes[Outcome.NO_HIT] - outcomes[Outcome.READ_FAILED]
     n_indexed = n_integrated + outcomes[Outcome.INTEGRATE_FAILED]
     cells = [cell for row in rows for cell in row.cells]
-    rmsd = [row.rmsd_px for row in rows if row.rmsd_px is not None]
     phases = sorted({phase for row in rows for phase in row.cpu_s})
     per_phase = {phase: sum(row.cpu_s.get(phase, 0.0) for row in rows) / len(rows) for phase in phases}
     a, b, c, alpha, beta, gamma = (_median([cell[k] for cell in cells]) for k in range(6))
@@ -209,7 +211,7 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
         indexed_of_hits=n_indexed / n_hits,
         indexed_of_shots=n_indexed / len(rows),
         cell_median=(a, b, c, alpha, beta, gamma),
-        rmsd_px_median=_median(rmsd) if rmsd else None,
+        rmsd_px_median=_median([row.rmsd_px for row in rows if row.rmsd_px is not None]),
         cpu_s_per_image=round(sum(per_phase.values()), 5),
         cpu_s_per_phase={phase: round(value, 5) for phase, value in per_phase.items()},
     )

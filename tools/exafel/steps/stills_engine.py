@@ -22,9 +22,7 @@ def process_by_engine(
     EngineError
         The program cannot do the step, failed, or did not write what it should have.
     """
-    if comm.rank == 0:
-        engine.check()
-    comm.barrier()
+    engine.check()
     unused = engine.unused(config)
     if unused and comm.rank == 0:
         hooks.note(f"engine {config.engine} has no parameter like stills.{', stills.'.join(unused)}: not used")
@@ -54,8 +52,7 @@ def _native(result: EngineShot, source: FrameSource, engine: str) -> ShotResult:
 
 
 def _native_lattice(lattice: EngineLattice) -> IntegratedLattice:
-    indexed = lattice.indexed
-    offsets = (indexed["xyzobs.px.value"] - indexed["xyzcal.px"])[:, :2]
-    rmsd_px = float(np.sqrt((offsets**2).sum(axis=1).mean()))
-    rmsd_delta_psi_deg = float(np.degrees(np.sqrt((indexed["delpsical.rad"] ** 2).mean())))
-    return IntegratedLattice(lattice.experiment, lattice.integrated, indexed, rmsd_px, rmsd_delta_psi_deg)
+    offsets = (lattice.indexed["xyzobs.px.value"] - lattice.indexed["xyzcal.px"])[:, :2]
+    rmsd_px = float((offsets**2).sum(axis=1).mean() ** 0.5)
+    rmsd_delta_psi_deg = float(np.degrees((lattice.indexed["delpsical.rad"] ** 2).mean() ** 0.5))
+    return IntegratedLattice(lattice.experiment, lattice.integrated, lattice.indexed, rmsd_px, rmsd_delta_psi_deg)

@@ -33,6 +33,8 @@ from exafel.stills.spectrum import (
 from exafel.stills.spot_errors import fit_log_variance, rayleigh_outliers
 from exafel.stills.spot_vectors import SpotVectors
 
+_GROWTH = 1.3  # of the resolution limit from one round to the next
+_SPOTS_PER_PARAMETER = 4  # with which refinement starts, beyond the resolution to start with if need be
 _HUBER = 3.0  # standard errors from which on a residual counts linearly
 _CONVERGED = 1e-5  # relative change of the setting matrix, far below its error
 _GENERATORS = np.array(
@@ -121,26 +123,31 @@ def refine_lattice(
         None where too few spots are left to determine the parameters.
     """
     spectrum = wave_numbers(beam) if config.use_spectrum else None
-    finest = float(np.linalg.norm(spots.rlp, axis=1).max(initial=0.0))
-    limit = 1.0 / d_min_start
     metrics = invariant_metrics(hall) if config.refine_cell else np.zeros((0, 3, 3))
+    n_needed = 3 + len(metrics)
+    sizes = np.sort(np.linalg.norm(spots.rlp, axis=1))
+    if len(sizes) < n_needed:
+        return None
+    finest = float(sizes[-1])
+    limit = max(1.0 / d_min_start, float(sizes[min(_SPOTS_PER_PARAMETER * n_needed, len(sizes)) - 1]))
     outlier = np.zeros(len(spots), dtype=np.bool_)
     state: Refined | None = None
     for _ in range(config.max_macrocycles):
         rows, hkl = _assign(A, hall, spots, hkl_tolerance, limit)
         fit = _Fit(hkl, spots.select(rows), ~outlier[rows], spectrum, config)
-        if not fit.prepare(A, n_needed=3 + len(metrics)):
-            return None
-        A = _minimise(A, metrics, fit, config, restraint)
-        if not fit.prepare(A, n_needed=3 + len(metrics)):
-            return None
+        if fit.prepare(A, n_needed):
+            A = _minimise(A, metrics, fit, config, restraint)
+        if not fit.prepare(A, n_needed):
+            if limit >= finest:
+                return None
+            limit = min(limit * _GROWTH, finest)
+            continue
         outlier[rows] = ~fit.used
         current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A))
-        done = limit >= finest and state is not None and _unchanged(state, current)
+        if limit >= finest and state is not None and _unchanged(state, current):
+            return current
         state = current
-        if done:
-            break
-        limit = min(limit * 1.3, finest)
+        limit = min(limit * _GROWTH, finest)
     return state
 
 
@@ -177,7 +184,7 @@ class _Fit:
         displacement[:, :2] *= self.spots.px_per_rlp[:, None]
         return displacement
 
-    def prepare(self, A: FloatArray, *, n_needed: int) -> bool:
+    def prepare(self, A: FloatArray, n_needed: int) -> bool:
         """Estimate wave numbers, variances and outliers; False where too few spots are left."""
         if len(self.hkl) < n_needed:
             return False

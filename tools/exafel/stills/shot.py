@@ -47,14 +47,14 @@ class IntegratedLattice:
         Its integrated reflections, and the strong spots that it indexes; ``id`` is 0 in both.
     rmsd_px, rmsd_delta_psi_deg
         Root mean square distance of observed and calculated spot positions, and of the reflections from the Ewald
-        sphere; None where an engine does not say.
+        sphere.
     """
 
     experiment: Experiment
     integrated: ReflectionTable
     indexed: ReflectionTable
-    rmsd_px: float | None = None
-    rmsd_delta_psi_deg: float | None = None
+    rmsd_px: float
+    rmsd_delta_psi_deg: float
 
 
 @dataclass(eq=False)

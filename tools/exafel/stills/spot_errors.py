@@ -9,6 +9,7 @@ from exafel.arrays import BoolArray, FloatArray
 
 MEDIAN_CHI2 = 0.4549  # median of the square of a standard normal deviate
 _CLIP = 9.0  # a squared deviation above three standard errors tells nothing more about the others
+_MIN_FOR_OUTLIERS = 8  # with fewer the scale of the good ones is too uncertain
 _SLOPE_PRIOR = 1.0  # prior standard deviation of an exponent: spots too few to fit it leave it near zero
 
 
@@ -76,7 +77,7 @@ def rayleigh_outliers(squared: FloatArray, degrees: int = 2, expected: float = 0
         True for an outlier, shape (n,).
     """
     n = len(squared)
-    if n < 4:
+    if n < _MIN_FOR_OUTLIERS:
         return np.zeros(n, dtype=np.bool_)
     half = (n + 1) // 2
     lower = np.partition(squared, half - 1)[:half]

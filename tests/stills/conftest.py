@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from exafel.arrays import FloatArray, IntArray
@@ -111,3 +113,9 @@ def _indices(A: FloatArray, d_min: float) -> IntArray:
     hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     size = np.linalg.norm(hkl @ A.T, axis=1)
     return hkl[(size > 0) & (size < 1 / d_min)]
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> SimpleNamespace:
+    """Functions that make synthetic shots."""
+    return SimpleNamespace(detector=flat_detector, setting=random_setting, shot=simulate_shot)
