@@ -17,6 +17,7 @@ from exafel.errors import ConfigError, ExafelError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group
 from exafel.io.frames import open_frames
 from exafel.io.source import FrameSource
+from exafel.parallel import safe_pickle
 from exafel.parallel.comm import Communicator
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, StepSummary, require_paths
@@ -167,7 +168,7 @@ def _resume(step: StepRun, comm: Communicator) -> list[ShotResult]:
     else:
         found = []
     mine = [path for path in comm.bcast(found) if int(path.stem.removeprefix("rank-")) % comm.size == comm.rank]
-    chunks: list[list[ShotResult]] = [pickle.loads(record) for path in mine for record in read_spool(path)]  # noqa: S301 - our own spool
+    chunks = [safe_pickle.loads(record, where=str(path)) for path in mine for record in read_spool(path)]
     return [item for chunk in chunks for item in chunk]
 
 
