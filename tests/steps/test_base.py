@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from exafel.config.base import Model
-from exafel.errors import ConfigError, InputError
+from exafel.errors import ConfigError, ExafelError, InputError
 from exafel.io.events import Stage, read_events
 from exafel.io.manifest import read_manifest, verify_containers
 from exafel.parallel.comm import Communicator, SerialComm
@@ -110,6 +110,13 @@ def test_work_of_another_configuration_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         count(request_for(tmp_path, upto=5), SerialComm(), die_at=3)
     assert launch(count, request_for(tmp_path, upto=4)).total == 6
+
+
+def test_a_folder_that_another_run_writes_is_refused_until_that_ends(tmp_path: Path) -> None:
+    request = request_for(tmp_path)
+    with StepRun(request, SerialComm()), pytest.raises(ExafelError, match="another run is writing here"):
+        count(request, SerialComm())
+    assert count(request, SerialComm()).total == 10
 
 
 def test_the_manifest_says_what_was_done(tmp_path: Path) -> None:

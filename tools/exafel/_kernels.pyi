@@ -31,7 +31,6 @@ def pixel_factors(
     polarization: float,
 ) -> None: ...
 
-# io
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, simulate, stills
+from exafel.cli import cells, config, evaluate, merge, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(config.app, name="config")
+app.command("report")(report.report)
 app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")

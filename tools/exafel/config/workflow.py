@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from exafel.config.base import Model, read_yaml, validate
 from exafel.config.cells import CellsConfig
@@ -17,14 +17,21 @@ from exafel.config.stills import StillsConfig
 from exafel.errors import ConfigError
 
 
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])]
+
+
 class WorkflowConfig(Model):
     """What is done to one data set, from images to merged structure factors and a report."""
 
     dataset: str = Field("dataset", pattern=r"^[A-Za-z0-9._-]+$", description="Name of the data set; a folder name.")
     trial: str = Field("000", pattern=r"^[A-Za-z0-9._-]+$", description="Name of this way of processing it.")
     results: str = Field("results", description="Folder that results go to, as <results>/<dataset>/<trial>/<step>.")
-    images: tuple[str, ...] = Field(
-        (), description="Image files, or folders of them. Empty: the simulate section makes them."
+    images: Paths = Field(
+        (), description="Image files, or folders of them; one or a list. Empty: the simulate section makes them."
     )
     simulate: SimulateSfxConfig | None = Field(None, description="Make the images instead of reading them.")
     stills: StillsConfig = Field(default_factory=StillsConfig, description="From images to integrated lattices.")

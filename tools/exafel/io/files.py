@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -41,6 +42,36 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def lock_folder(folder: Path) -> int:
+    """Take a folder, made if need be, for one process; the lock ends with the process, however that ends.
+
+    On file systems without locks nothing is locked.
+
+    Returns
+    -------
+    int
+        Descriptor that holds the lock until it is closed.
+
+    Raises
+    ------
+    ExafelError
+        Another process has the lock, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ExafelError(f"cannot write: {error.strerror}", where=folder) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ExafelError("another run is writing here", where=folder, hint="wait for it to end, or end it") from error
+    except OSError:
+        pass  # no locks here, and results are no worse for it
+    return handle
 
 
 def write_json(path: Path, data: Any) -> None:

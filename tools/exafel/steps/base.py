@@ -6,6 +6,7 @@ A step module has a ``Summary`` model, ``request(config, ..., out) -> StepReques
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import time
@@ -21,7 +22,7 @@ import exafel
 from exafel.config.base import Model
 from exafel.errors import ConfigError, ExafelError, InputError
 from exafel.io.events import Stage
-from exafel.io.files import atomic_write
+from exafel.io.files import atomic_write, lock_folder
 from exafel.io.manifest import (
     MANIFEST_NAME,
     Container,
@@ -170,6 +171,7 @@ class StepRun:
         self._start = (time.perf_counter(), time.process_time())
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._events: EventSpool | None = None
+        self._lock: int | None = None
 
     def __enter__(self) -> StepRun:
         prepared: tuple[Manifest | None, tuple[InputRecord, ...], str] | ExafelError | None = None
@@ -180,6 +182,7 @@ class StepRun:
                 prepared = error
         prepared = self.comm.bcast(prepared)
         if isinstance(prepared, ExafelError):
+            self._unlock()
             raise prepared
         assert prepared is not None
         self.finished, self._records, self._fingerprint = prepared
@@ -192,10 +195,17 @@ class StepRun:
     ) -> None:
         if self._events is not None:
             self._events.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _prepare(self) -> tuple[Manifest | None, tuple[InputRecord, ...], str]:
         records = self.request.input_records()
         mark = self.request.fingerprint(records)
+        self._lock = lock_folder(self.out)
         if (self.out / MANIFEST_NAME).is_file():
             manifest = read_manifest(self.out)
             if manifest.step != self.request.step:

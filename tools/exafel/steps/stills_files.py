@@ -86,7 +86,8 @@ def _write_lattices(step: StepRun, stem: str, lattices: Sequence[IntegratedLatti
     integrated = ReflectionTable.concatenate([lattice.integrated for lattice in lattices])
     _write_refl(step, step.out / f"{stem}.refl", "refl", integrated)
     indexed = ReflectionTable.concatenate([lattice.indexed for lattice in lattices])
-    _write_refl(step, step.out / f"{stem}_indexed.refl", "indexed", indexed)
+    if len(indexed):  # another engine may not tell
+        _write_refl(step, step.out / f"{stem}_indexed.refl", "indexed", indexed)
 
 
 def _write_refl(step: StepRun, path: Path, kind: str, table: ReflectionTable) -> None:

@@ -1,0 +1,152 @@
+"""Which step feeds which, and where each one's results lie: the one thing that all workflow drivers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from exafel.config.workflow import WorkflowConfig
+from exafel.errors import ConfigError
+from exafel.io.files import atomic_write
+from exafel.parallel.launch import launch
+from exafel.steps.base import QUIET, Hooks, StepRequest, StepSummary
+
+Inputs = tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of a chain.
+
+    Parameters
+    ----------
+    step
+        Name of the step, and of its section of the configuration and its folder of results.
+    after
+        Steps whose results it reads.
+    inputs
+        What it reads: images, or folders of results; they need not be there yet.
+    files
+        Other files that it reads, named in its section: structures, references, detectors.
+    out
+        Folder that its results go to.
+    """
+
+    step: str
+    after: tuple[str, ...]
+    inputs: Inputs
+    files: Inputs
+    out: Path
+
+
+def trial_folder(config: WorkflowConfig) -> Path:
+    """Folder of one way of processing one data set: ``<results>/<dataset>/<trial>``."""
+    return Path(config.results) / config.dataset / config.trial
+
+
+def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
+    """Steps that the configuration asks for, each after those that it needs.
+
+    Raises
+    ------
+    ConfigError
+        There are neither images nor parameters to simulate them with.
+    """
+    root = trial_folder(config)
+
+    def link(step: str, after: tuple[str, ...] = (), images: Inputs = ()) -> Link:
+        inputs = images or tuple(root / name for name in after)
+        return Link(step, after, inputs, _named_files(config, step), root / step)
+
+    if config.images:
+        links = [link("stills", images=tuple(Path(item) for item in config.images))]
+    elif config.simulate is not None:
+        links = [link("simulate"), link("stills", after=("simulate",))]
+    else:
+        raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
+    links += [link("cells", after=("stills",)), link("merge", after=("stills",))]
+    return (*links, link("report", after=tuple(item.step for item in links)))
+
+
+def _named_files(config: WorkflowConfig, step: str) -> Inputs:
+    named: list[str | None] = []
+    if step == "simulate" and config.simulate is not None:
+        named = [config.simulate.structure, getattr(config.simulate.detector, "path", None)]
+    elif step == "stills":
+        named = [config.stills.geometry.reference, config.stills.geometry.mask]
+    elif step == "merge":
+        named = [config.merge.scaling.model, config.merge.statistics.cciso_model]
+    return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
+
+
+def find_link(config: WorkflowConfig, step: str) -> Link:
+    """Return one step of the chain.
+
+    Raises
+    ------
+    ConfigError
+        The configuration's chain has no such step.
+    """
+    links = {link.step: link for link in chain_of(config)}
+    if step not in links:
+        raise ConfigError(f"there is no step '{step}' here, but {', '.join(links)}")
+    return links[step]
+
+
+def request_for(config: WorkflowConfig, link: Link) -> StepRequest:
+    """Build a step's request; its inputs must be there.
+
+    Raises
+    ------
+    ExafelError
+        An input is missing, or does not fit the configuration.
+    """
+    inputs = (link.inputs,) if link.inputs else ()
+    request: StepRequest = _module(link.step).request(getattr(config, link.step), *inputs, link.out)
+    return request
+
+
+def run_link(config: WorkflowConfig, step: str, *, ranks: int = 1, hooks: Hooks = QUIET) -> StepSummary:
+    """Run one step of the chain; the steps that it needs have been run.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    step
+        Name of the step.
+    ranks
+        Local processes, where no MPI launcher has started the ranks.
+    hooks
+        How the step speaks to its driver.
+
+    Raises
+    ------
+    ExafelError
+        What the step raises.
+    """
+    request = request_for(config, find_link(config, step))
+    summary: StepSummary = launch(_module(step).run, request, ranks=ranks, rank0={"hooks": hooks})
+    return summary
+
+
+def _module(step: str) -> ModuleType:
+    return import_module(f"exafel.steps.{step}")  # only when its turn comes: numerical libraries take time to load
+
+
+def config_path(config: WorkflowConfig) -> Path:
+    """File that the resolved configuration is written to, beside the steps' folders."""
+    return trial_folder(config) / "config.yaml"
+
+
+def write_config(config: WorkflowConfig) -> Path:
+    """Write the configuration, every default resolved, for the steps' commands and for the record."""
+    path = config_path(config)
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+    return path

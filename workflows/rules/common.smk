@@ -1,0 +1,72 @@
+# What all rules share: the configuration, checked, and where results lie.
+
+import json
+import os
+import sysconfig
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from exafel.config.base import validate as validate_model
+from exafel.config.workflow import WorkflowConfig
+from exafel.errors import ExafelError
+from exafel.steps.base import require_paths
+from exafel.steps.chain import chain_of, config_path, trial_folder, write_config
+
+
+def checked_config():
+    """Check the configuration by the models, whose messages name the nearest key, and find what it asks for."""
+    try:
+        model = validate_model(WorkflowConfig, config, where=" ".join(map(str, workflow.configfiles)) or None)
+        links = {link.step: link for link in chain_of(model)}
+        if model.images:
+            require_paths(links["stills"].inputs, "images")
+    except ExafelError as error:
+        raise WorkflowError(str(error)) from None
+    try:
+        validate(model.model_dump(mode="json"), workflow.source_path("../config/schema.json"), set_default=False)
+    except WorkflowError:
+        raise WorkflowError("the exafel installed is not of this checkout's version: pip install . again") from None
+    return model, links
+
+
+def section(step):
+    """Return a step's parameters as text: a change of it, and of nothing else, makes Snakemake run the step again."""
+    return json.dumps(getattr(CONFIG, step).model_dump(mode="json"), sort_keys=True)
+
+
+def results_of(step):
+    """Return the manifests of the steps that a step reads."""
+    return [f"<results>/{name}/manifest.json" for name in LINKS[step].after]
+
+
+def inputs(step):
+    """Return what a step reads: images, or folders of results."""
+    return [str(path) for path in LINKS[step].inputs]
+
+
+def named_files(step):
+    """Return the other files that a step's section names: structures, references."""
+    return [str(path) for path in LINKS[step].files] if step in LINKS else []
+
+
+def options(name, step):
+    """Return what a step reads as options of its command."""
+    return [word for path in inputs(step) for word in (name, path)]
+
+
+CONFIG, LINKS = checked_config()
+CONFIG_FILE = str(config_path(CONFIG))
+# `exafel` is the one installed beside this Snakemake, whether or not that environment is activated.
+os.environ.update(PATH=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]))
+
+
+pathvars:
+    results=str(trial_folder(CONFIG)),
+    logs=str(trial_folder(CONFIG) / "logs"),
+    benchmarks=str(trial_folder(CONFIG) / "benchmarks"),
+
+
+onstart:
+    # One file for all steps, not an input of their rules: each rule follows its own section by `params`.
+    write_config(CONFIG)

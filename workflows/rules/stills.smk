@@ -1,0 +1,51 @@
+# From images to integrated lattices, and the statistics of their cells.
+
+
+rule stills:
+    input:
+        # Image folders, not each image in them: the step itself records every file.
+        images=results_of("stills") or inputs("stills"),
+        files=named_files("stills"),
+    output:
+        # The step decides by its manifest what is still valid, so Snakemake leaves the old one where it is.
+        manifest=update("<results>/stills/manifest.json"),
+    log:
+        "<logs>/stills.log",
+    benchmark:
+        "<benchmarks>/stills.tsv"
+    conda:
+        "../envs/exafel.yaml"
+    threads: 64
+    resources:
+        mem_mb=lambda wildcards, threads: 2000 * threads,
+        runtime="8h",
+    params:
+        config=CONFIG_FILE,
+        images=options("--images", "stills"),
+        out=subpath(output.manifest, parent=True),
+        section=section("stills"),
+    shell:
+        "exafel stills {params.images:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+
+
+rule cells:
+    input:
+        stills=results_of("cells"),
+    output:
+        manifest=update("<results>/cells/manifest.json"),
+    log:
+        "<logs>/cells.log",
+    benchmark:
+        "<benchmarks>/cells.tsv"
+    conda:
+        "../envs/exafel.yaml"
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        config=CONFIG_FILE,
+        stills=options("--stills", "cells"),
+        out=subpath(output.manifest, parent=True),
+        section=section("cells"),
+    shell:
+        "exafel cells {params.stills:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
