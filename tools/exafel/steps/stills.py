@@ -117,7 +117,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         for phase in sorted({name for row in rows for name in row.cpu_s}):
             seconds = sum(row.cpu_s.get(phase, 0.0) for row in rows)
             step.timings.add(phase, seconds, seconds)
-        summary = summarize(table)
+        summary = summarize(table, request.out)
         if comm.rank == 0:
             hooks.note(batch_line(summary))
         return step.finish(summary)
@@ -178,8 +178,8 @@ def _show(bar: Progress, done: int, tally: Counter[Outcome]) -> None:
         bar.update(done, f"hits {hits / seen:.0%}, integrated {tally[Outcome.INTEGRATED] / seen:.0%}")
 
 
-def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
-    """Sum up the shots of all ranks.
+def summarize(rows: Sequence[ShotRow], out: Path) -> StillsSummary:
+    """Sum up the shots of all ranks, whose table lies in `out`.
 
     Raises
     ------
@@ -191,7 +191,11 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
     n_integrated = outcomes[Outcome.INTEGRATED]
     if not n_integrated:
         table = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise NothingUsableError(f"none of {len(rows)} shots was integrated: {table}")
+        raise NothingUsableError(
+            f"none of {len(rows)} shots was integrated: {table}",
+            where=out,
+            hint="rank-*_shots.jsonl there has every shot's file and reason",
+        )
     n_hits = len(rows) - outcomes[Outcome.NO_HIT] - outcomes[Outcome.READ_FAILED]
     n_indexed = n_integrated + outcomes[Outcome.INTEGRATE_FAILED]
     cells = [cell for row in rows for cell in row.cells]
