@@ -13,6 +13,7 @@ from exafel.io.crystal import Crystal, space_group
 from exafel.io.experiment import ImageRef
 from exafel.io.files import write_json
 from exafel.io.mtz import read_mtz
+from exafel.io.nxmx import NXmxSource
 from exafel.io.truth import TrueShot, read_truth, write_true_amplitudes, write_truth
 
 CELL = (42.0, 42.0, 89.0, 90.0, 90.0, 90.0)
@@ -76,3 +77,16 @@ def test_amplitudes_come_back_as_mtz(tmp_path: Path, anomalous: bool) -> None:
     np.testing.assert_array_equal(found.hkl[order], hkl[expected])
     np.testing.assert_allclose(found.value[order], values[expected])
     assert gemmi.read_mtz_file(str(path)).cell.a == pytest.approx(42.0)
+
+
+@pytest.mark.data
+def test_truth_of_the_example_images_fits_them(shared_data: Path) -> None:
+    folder = shared_data / "lysozyme_stills"
+    truth, source = read_truth(folder / "truth.json"), NXmxSource(folder / "lysozyme_stills.h5")
+    assert len(truth) == len(source) == 48
+    for index in (0, 17, 47):
+        shot = truth.find(source.image(index))
+        assert shot is not None
+        assert shot.crystal is not None
+        assert shot.wavelength_angstrom == pytest.approx(source.beam(index).wavelength_angstrom, rel=2e-4)
+        assert shot.crystal.cell == pytest.approx((79.1, 79.1, 38.4, 90, 90, 90), rel=5e-3)

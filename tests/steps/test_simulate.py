@@ -18,6 +18,7 @@ from exafel.io.experiment import Experiment, ExperimentList, ImageRef
 from exafel.io.expt import write_expt
 from exafel.io.geometry import Beam
 from exafel.io.manifest import read_manifest, verify_containers
+from exafel.io.mtz import read_mtz
 from exafel.io.nxmx import NXmxSource
 from exafel.io.truth import read_truth
 from exafel.parallel.launch import launch
@@ -135,6 +136,17 @@ def test_the_detector_of_an_experiment_file(tmp_path: Path) -> None:
     launch(simulate.run, simulate.request(from_expt, tmp_path / "expt"))
     for expected, found in zip(frames_of(tmp_path / "grid"), frames_of(tmp_path / "expt"), strict=True):
         np.testing.assert_array_equal(expected, found)
+
+
+def test_anomalous_scattering_gives_bijvoet_pairs(tmp_path: Path) -> None:
+    peak = {"photon_energy_ev": 12700.0, "channels": 20}  # above selenium's K edge
+    request = simulate.request(config(n_shots=1, anomalous=True, pulse=peak), tmp_path)
+    summary = launch(simulate.run, request)
+    true = read_mtz(tmp_path / "truth.mtz")
+    assert len(true.hkl) == summary.n_structure_factors
+    plus, minus = np.split(true.value, 2)
+    np.testing.assert_array_equal(true.hkl[: len(plus)], -true.hkl[len(plus) :])
+    assert 0.01 < np.abs(plus - minus).mean() / plus.mean() < 0.2
 
 
 def test_a_missing_structure_is_named(tmp_path: Path) -> None:

@@ -93,18 +93,21 @@ def test_float_frames_with_masked_nan() -> None:
     assert len(spots) == 1
 
 
-def test_spots_are_the_connected_groups() -> None:
+@pytest.mark.parametrize(
+    ("connectivity", "structure"), [(8, np.ones((3, 3))), (4, ndimage.generate_binary_structure(2, 1))]
+)
+def test_spots_are_the_connected_groups(connectivity: int, structure: np.ndarray) -> None:
     rng = np.random.default_rng(11)
     detector = make_detector()
     image = rng.poisson(2 + sum(gaussian_spot((60, 80), *rng.uniform(4, 56, 2), 600) for _ in range(25))).astype(
         np.int32
     )
     mask = good_masks([image], detector)
-    config = SpotFindingConfig(min_spot_size=1, max_separation=100)
+    config = SpotFindingConfig(min_spot_size=1, max_separation=100, connectivity=connectivity)  # type: ignore[arg-type]
     spots = find_spots([image], mask, detector, BEAM, config)
     strong = np.zeros(image.shape, dtype=bool)
     strong.flat[strong_pixels(image, mask[0], config, gain=1.0)] = True
-    labels, count = ndimage.label(strong, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(strong, structure=structure)
     assert len(spots) == count
     np.testing.assert_array_equal(np.sort(spots["n_signal"]), np.sort(np.bincount(labels.ravel())[1:]))
     boxes = {(x.start, x.stop, y.start, y.stop) for y, x in ndimage.find_objects(labels)}

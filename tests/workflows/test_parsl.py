@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 def test_the_results_are_those_of_snakemake(parsl_sfx: Any, finished: Any, tmp_path: Path) -> None:
     done = parsl_sfx.run(
-        "--config", finished.config, "--results", tmp_path, "--ranks", "1", "--json", stderr=subprocess.PIPE
+        "--config", finished.config, "--results", tmp_path, "--ranks", "2", "--json", stderr=subprocess.PIPE
     )
     assert done.returncode == 0, done.stderr
     summaries = json.loads(done.stdout)

@@ -1,7 +1,5 @@
 """Compiled kernels."""
 
-from exafel.arrays import FloatArray, Int32Array, IntArray
-from exafel.arrays import Float32Array, FloatArray, Int32Array, IntArray
 from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 def isa() -> str: ...
@@ -33,11 +31,6 @@ def pixel_factors(
     polarization: float,
 ) -> None: ...
 
-# io
-from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Array, IntArray
-
-def isa() -> str: ...
-
 # io (bind_io.cpp)
 def decode_cbf_packed(
     data: bytes,
@@ -66,6 +59,7 @@ def spots_from_pixels(
     mask: BoolArray,
     found: IntArray,
     *,
+    corners: bool,
     min_pixels: int,
     max_pixels: int,
     margin: int,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from exafel.config.base import Model
 
@@ -82,3 +82,8 @@ class SimulateSfxConfig(Model):
     crystal: CrystalConfig = Field(default_factory=CrystalConfig, description="The crystals.")
     water_thickness_um: float = Field(5.0, ge=0, description="Water in the beam, which scatters the background.")
     oversample: int = Field(1, ge=1, le=10, description="Subpixels along each side of a pixel.")
+
+    @field_validator("detector", mode="before")
+    @classmethod
+    def _grid_where_not_said(cls, value: Any) -> Any:
+        return {"type": "grid", **value} if isinstance(value, dict) else value

@@ -25,6 +25,9 @@ class SpotFindingConfig(Model):
     global_threshold: float = Field(0.0, description="Value that a strong pixel must exceed, in counts.")
     min_local: int = Field(2, ge=2, description="Good pixels that a window needs.")
     gain: float = Field(1.0, gt=0, description="Counts (ADU) a photon, multiplied with the gain of the panel.")
+    connectivity: Literal[4, 8] = Field(
+        8, description="Neighbours of a pixel that are joined to one spot with it; DIALS joins 4."
+    )
     min_spot_size: int = Field(3, ge=1, description="Fewest strong pixels of a spot.")
     max_spot_size: int = Field(1000, ge=1, description="Most strong pixels of a spot.")
     max_separation: float = Field(2.0, gt=0, description="Largest distance of a spot's peak from its centroid, pixels.")

@@ -176,9 +176,17 @@ def read_mtz(path: Path, column: str | None = None) -> ReferenceData:
     InputError
         The file is damaged, is not MTZ, or has no such column.
     """
-    mtz = _open_mtz(path)
+    try:
+        return _reference(_open_mtz(path), path, column)
+    except (RuntimeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"damaged MTZ: {' '.join(str(error).split())}", where=path) from error
+
+
+def _reference(mtz: gemmi.Mtz, path: Path, column: str | None) -> ReferenceData:
     chosen = _choose_column(mtz, path, column)
     rows = np.array(mtz, copy=True).reshape(-1, len(mtz.columns))
+    if not (np.abs(rows[:, :3]) < 2**15).all():
+        raise InputError("damaged MTZ: Miller indices that are not numbers", where=path)
     hkl = rows[:, :3].astype(np.int32)
     values, sigma = _values_and_sigma(mtz, rows, chosen)
     if chosen.type in {"K", "G"}:
@@ -204,12 +212,15 @@ def read_mtz(path: Path, column: str | None = None) -> ReferenceData:
 
 
 def _open_mtz(path: Path) -> gemmi.Mtz:
+    if not path.is_file():
+        raise InputError("no such file", where=path)
     try:
-        return gemmi.read_mtz_file(str(path))
+        mtz = gemmi.read_mtz_file(str(path))
+        if b"MTZENDOFHEADERS" not in path.read_bytes():
+            raise InputError("damaged or not MTZ: it ends within its header", where=path)
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
-        if not path.is_file():
-            raise InputError("no such file", where=path) from error
-        raise InputError(f"damaged or not MTZ: {error}", where=path) from error
+        raise InputError(f"damaged or not MTZ: {' '.join(str(error).split())}", where=path) from error
+    return mtz
 
 
 def _choose_column(mtz: gemmi.Mtz, path: Path, label: str | None) -> gemmi.Mtz.Column:

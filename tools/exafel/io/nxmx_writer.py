@@ -177,7 +177,7 @@ class NXmxWriter:
         group["incident_polarization_stokes"] = _stokes(beam)
         wavelength = _column(group, "incident_wavelength", self._room, ())
         if beam.spectrum is not None:
-            wavelength.attrs["variant"] = _SPECTRUM
+            wavelength.attrs["variant"] = np.bytes_(_SPECTRUM)
             shape = beam.spectrum.weights.shape
             _column(group, _SPECTRUM, self._room, shape)
             _column(group, f"{_SPECTRUM}_weights", self._room, shape).attrs.pop("units")
@@ -210,11 +210,11 @@ class NXmxWriter:
         _group(self._file, _TRANSFORMATIONS, "NXtransformations")
         panels = self._detector.panels
         _write_axis(self._file, f"{_TRANSFORMATIONS}/AXIS_DETECTOR", ".", np.zeros(3))
-        group["depends_on"] = f"{_TRANSFORMATIONS}/AXIS_DETECTOR"
-        group["description"] = f"Written by ExaFEL Workflows {exafel.__version__}"
-        group["sensor_material"] = panels[0].material or "Si"
+        group["depends_on"] = np.bytes_(f"{_TRANSFORMATIONS}/AXIS_DETECTOR")
+        group["description"] = np.bytes_(f"Written by ExaFEL Workflows {exafel.__version__}")
+        group["sensor_material"] = np.bytes_(panels[0].material or "Si")
         group["sensor_thickness"] = panels[0].thickness_mm
-        group["sensor_thickness"].attrs["units"] = "mm"
+        group["sensor_thickness"].attrs["units"] = np.bytes_("mm")
         for name, value in zip(("underload_value", "saturation_value"), panels[0].trusted_range, strict=True):
             group[name] = int(value) if value == round(value) and abs(value) < 2**62 else value
         for number, panel in enumerate(panels):
@@ -258,20 +258,24 @@ def _filter(compression: Compression) -> dict[str, Any]:
 
 def _group(file: h5py.File, path: str, nx_class: str) -> h5py.Group:
     group = file.create_group(path)
-    group.attrs["NX_class"] = nx_class
+    group.attrs["NX_class"] = np.bytes_(nx_class)
     return group
 
 
 def _write_skeleton(file: h5py.File, name: str) -> None:
-    """Write what NXmx asks for beside frames, beam and detector."""
-    file.attrs["NX_class"] = "NXroot"
-    _group(file, "/entry", "NXentry")["definition"] = "NXmx"
-    _group(file, "/entry/data", "NXdata").attrs["signal"] = "data"
-    _group(file, "/entry/instrument", "NXinstrument")["name"] = name
+    """Write what NXmx asks for beside frames, beam and detector.
+
+    All text has a fixed length: HDF5 keeps text of any length in heaps without checksums, and damaged heaps can make
+    it read for ever.
+    """
+    file.attrs["NX_class"] = np.bytes_("NXroot")
+    _group(file, "/entry", "NXentry")["definition"] = np.bytes_("NXmx")
+    _group(file, "/entry/data", "NXdata").attrs["signal"] = np.bytes_("data")
+    _group(file, "/entry/instrument", "NXinstrument")["name"] = np.bytes_(name)
     _group(file, "/entry/instrument/beam", "NXbeam")
-    _group(file, "/entry/source", "NXsource")["name"] = name
+    _group(file, "/entry/source", "NXsource")["name"] = np.bytes_(name)
     sample = _group(file, "/entry/sample", "NXsample")
-    sample["name"], sample["depends_on"] = "sample", "."
+    sample["name"], sample["depends_on"] = np.bytes_("sample"), np.bytes_(".")
 
 
 def _write_axis(
@@ -283,16 +287,16 @@ def _write_axis(
     value_mm: float = 0.0,
 ) -> None:
     dataset = file.create_dataset(path, data=np.array([value_mm]))
-    dataset.attrs["transformation_type"] = "translation"
+    dataset.attrs["transformation_type"] = np.bytes_("translation")
     dataset.attrs["vector"] = np.array([0.0, 0.0, 1.0]) if vector is None else vector
     dataset.attrs["offset"] = offset_mm
-    dataset.attrs["depends_on"] = depends_on
-    dataset.attrs["units"] = dataset.attrs["offset_units"] = "mm"
+    dataset.attrs["depends_on"] = np.bytes_(depends_on)
+    dataset.attrs["units"] = dataset.attrs["offset_units"] = np.bytes_("mm")
 
 
 def _column(group: h5py.Group, name: str, room: int, shape: tuple[int, ...]) -> h5py.Dataset:
     dataset = group.create_dataset(name, (room, *shape), np.float64, maxshape=(None, *shape))
-    dataset.attrs["units"] = "angstrom"
+    dataset.attrs["units"] = np.bytes_("angstrom")
     return dataset
 
 

@@ -44,12 +44,12 @@ class StillsSummary(StepSummary):
     indexed_of_hits: float = Field(description="Indexed shots of the hits.")
     indexed_of_shots: float = Field(description="Indexed shots of all.")
     cell_median: CellParameters = Field(description="Median of each cell parameter, angstrom and degrees.")
-    rmsd_px_median: tuple[float, float] = Field(description="Median rmsd of spot positions along fast and slow.")
+    rmsd_px_median: float = Field(description="Median rmsd of spot positions.")
     cpu_s_per_image: float = Field(description="CPU seconds a shot, reading included.")
     cpu_s_per_phase: dict[str, float] = Field(description="CPU seconds a shot of each phase.")
 
 
-def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: str | None = None) -> StepRequest:
+def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequest:
     """Describe the processing of still images.
 
     Parameters
@@ -60,8 +60,6 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: 
         Image files, and folders of them.
     out
         Folder for the containers and the manifest.
-    engine
-        What computes; None for the one that the configuration names.
 
     Raises
     ------
@@ -81,10 +79,9 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path, *, engine: 
     extra = tuple(Path(name) for name in (config.geometry.reference, config.geometry.mask) if name is not None)
     if extra:
         inputs["geometry"] = require_paths(extra, "geometry files")
-    name = engine or config.engine
-    other = stills_engine(name)
-    version = exafel.__version__ if other is None else other.version()
-    return StepRequest("stills", config, inputs, out, engine=name, engine_version=version)
+    engine = stills_engine(config.engine)
+    version = exafel.__version__ if engine is None else engine.version()
+    return StepRequest("stills", config, inputs, out, engine=config.engine, engine_version=version)
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> StillsSummary:
@@ -120,7 +117,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         for phase in sorted({name for row in rows for name in row.cpu_s}):
             seconds = sum(row.cpu_s.get(phase, 0.0) for row in rows)
             step.timings.add(phase, seconds, seconds)
-        summary = summarize(table)
+        summary = summarize(table, request.out)
         if comm.rank == 0:
             hooks.note(batch_line(summary))
         return step.finish(summary)
@@ -181,8 +178,8 @@ def _show(bar: Progress, done: int, tally: Counter[Outcome]) -> None:
         bar.update(done, f"hits {hits / seen:.0%}, integrated {tally[Outcome.INTEGRATED] / seen:.0%}")
 
 
-def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
-    """Sum up the shots of all ranks.
+def summarize(rows: Sequence[ShotRow], out: Path) -> StillsSummary:
+    """Sum up the shots of all ranks, whose table lies in `out`.
 
     Raises
     ------
@@ -194,32 +191,38 @@ def summarize(rows: Sequence[ShotRow]) -> StillsSummary:
     n_integrated = outcomes[Outcome.INTEGRATED]
     if not n_integrated:
         table = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        raise NothingUsableError(f"none of {len(rows)} shots was integrated: {table}")
+        raise NothingUsableError(
+            f"none of {len(rows)} shots was integrated: {table}",
+            where=out,
+            hint="rank-*_shots.jsonl there has every shot's file and reason",
+        )
     n_hits = len(rows) - outcomes[Outcome.NO_HIT] - outcomes[Outcome.READ_FAILED]
     n_indexed = n_integrated + outcomes[Outcome.INTEGRATE_FAILED]
-    lattices = [lattice for row in rows for lattice in row.lattices]
-    cells = np.median([lattice.cell for lattice in lattices], axis=0)
-    rmsd = np.median([lattice.rmsd_px for lattice in lattices], axis=0)
+    cells = [cell for row in rows for cell in row.cells]
     phases = sorted({phase for row in rows for phase in row.cpu_s})
     per_phase = {phase: sum(row.cpu_s.get(phase, 0.0) for row in rows) / len(rows) for phase in phases}
-    a, b, c, alpha, beta, gamma = (round(float(value), 4) for value in cells)
+    a, b, c, alpha, beta, gamma = (_median([cell[k] for cell in cells]) for k in range(6))
     return StillsSummary(
         n_shots=len(rows),
         n_hits=n_hits,
         n_indexed=n_indexed,
         n_integrated=n_integrated,
-        n_lattices=len(lattices),
-        n_reflections=sum(lattice.n_integrated for lattice in lattices),
+        n_lattices=len(cells),
+        n_reflections=sum(row.n_integrated for row in rows),
         outcomes={str(name): count for name, count in sorted(outcomes.items())},
         reasons=dict(reasons.most_common()),
         hit_rate=n_hits / len(rows),
         indexed_of_hits=n_indexed / n_hits,
         indexed_of_shots=n_indexed / len(rows),
         cell_median=(a, b, c, alpha, beta, gamma),
-        rmsd_px_median=(round(float(rmsd[0]), 4), round(float(rmsd[1]), 4)),
+        rmsd_px_median=_median([row.rmsd_px for row in rows if row.rmsd_px is not None]),
         cpu_s_per_image=round(sum(per_phase.values()), 5),
         cpu_s_per_phase={phase: round(value, 5) for phase, value in per_phase.items()},
     )
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(float(np.median(values)), 4)
 
 
 def batch_line(summary: StillsSummary) -> str:

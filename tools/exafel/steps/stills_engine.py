@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from exafel.config.stills import StillsConfig
 from exafel.engines.base import EngineLattice, EngineShot, StillsEngine, StillsJob
 from exafel.io.source import FrameSource
@@ -50,7 +52,7 @@ def _native(result: EngineShot, source: FrameSource, engine: str) -> ShotResult:
 
 
 def _native_lattice(lattice: EngineLattice) -> IntegratedLattice:
-    indexed = lattice.indexed
-    offsets = (indexed["xyzobs.px.value"] - indexed["xyzcal.px"])[:, :2]
-    fast, slow = (offsets**2).mean(axis=0) ** 0.5
-    return IntegratedLattice(lattice.experiment, lattice.integrated, indexed, (float(fast), float(slow)))
+    offsets = (lattice.indexed["xyzobs.px.value"] - lattice.indexed["xyzcal.px"])[:, :2]
+    rmsd_px = float((offsets**2).sum(axis=1).mean() ** 0.5)
+    rmsd_delta_psi_deg = float(np.degrees((lattice.indexed["delpsical.rad"] ** 2).mean() ** 0.5))
+    return IntegratedLattice(lattice.experiment, lattice.integrated, lattice.indexed, rmsd_px, rmsd_delta_psi_deg)

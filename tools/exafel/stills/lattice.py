@@ -88,7 +88,7 @@ def build_lattice(
     table["id"] = np.zeros(len(rows), dtype=np.int32)
     table["s1"] = s1
     table["d"] = d
-    table["delpsical.rad"] = delta_psi
+    table["delpsical.rad"] = -delta_psi  # DIALS counts points inside the sphere as positive
     table["entering"] = delta_psi < 0
     table["flags"] = _flags(spots, rows, found)
     residual = (table["xyzobs.px.value"] - table["xyzcal.px"])[found.used, :2]

@@ -105,7 +105,7 @@ def _table(
             "flags": np.full(n, Flag.PREDICTED, dtype=np.uint64),
             "s1": s1,
             "d": 1.0 / np.linalg.norm(r, axis=1),
-            "delpsical.rad": delta_psi,
+            "delpsical.rad": -delta_psi,  # DIALS counts points inside the sphere as positive
             "entering": delta_psi < 0,
             "xyzcal.px": xyz_px,
             "xyzcal.mm": xyz_mm,

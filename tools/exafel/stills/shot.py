@@ -45,14 +45,16 @@ class IntegratedLattice:
         Its models.
     integrated, indexed
         Its integrated reflections, and the strong spots that it indexes; ``id`` is 0 in both.
-    rmsd_px
-        Root mean square of observed minus calculated spot positions along fast and slow.
+    rmsd_px, rmsd_delta_psi_deg
+        Root mean square distance of observed and calculated spot positions, and of the reflections from the Ewald
+        sphere.
     """
 
     experiment: Experiment
     integrated: ReflectionTable
     indexed: ReflectionTable
-    rmsd_px: tuple[float, float]
+    rmsd_px: float
+    rmsd_delta_psi_deg: float
 
 
 @dataclass(eq=False)
@@ -202,7 +204,7 @@ def _finish(
     del indexed["moments.px"]
     for item in (table, indexed):
         item.identifiers = {0: identifier}
-    return IntegratedLattice(experiment, table, indexed, lattice.rmsd_px)
+    return IntegratedLattice(experiment, table, indexed, float(np.hypot(*lattice.rmsd_px)), lattice.rmsd_delta_psi_deg)
 
 
 @contextmanager

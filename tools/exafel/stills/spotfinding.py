@@ -107,6 +107,7 @@ def _panel_spots(
         frame,
         mask,
         found,
+        corners=config.connectivity == 8,
         min_pixels=config.min_spot_size,
         max_pixels=config.max_spot_size,
         margin=BACKGROUND_MARGIN_PX,

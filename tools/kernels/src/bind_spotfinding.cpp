@@ -45,7 +45,7 @@ nb::object strong_pixels(const Image<T> &image, const Image<bool> &mask, int ker
 }
 
 template <class T>
-nb::dict spots_from_pixels(const Image<T> &image, const Image<bool> &mask, const Indices &found, int min_pixels,
+nb::dict spots_from_pixels(const Image<T> &image, const Image<bool> &mask, const Indices &found, bool corners, int min_pixels,
                            int max_pixels, int margin, double gain, double trusted_maximum) {
   check_shapes(image.shape(0), image.shape(1), mask.shape(0), mask.shape(1));
   const auto n_slow = static_cast<int64_t>(image.shape(0)), n_fast = static_cast<int64_t>(image.shape(1));
@@ -57,7 +57,7 @@ nb::dict spots_from_pixels(const Image<T> &image, const Image<bool> &mask, const
   {
     nb::gil_scoped_release release;
     spots = exafel::measure_spots(image.data(), reinterpret_cast<const uint8_t *>(mask.data()), n_slow, n_fast,
-                                  found.data(), n, min_pixels, max_pixels, margin, gain, trusted_maximum);
+                                  found.data(), n, corners, min_pixels, max_pixels, margin, gain, trusted_maximum);
   }
   nb::dict columns;
 #define EXAFEL_COLUMN(name) columns[#name] = to_numpy(spots, [](const exafel::Spot &s) { return s.name; })
@@ -91,8 +91,8 @@ void bind_pixel_type(nb::module_ &m) {
         nb::arg("global_threshold"), nb::arg("min_count"), nb::arg("gain"),
         "Flat numbers of the strong pixels of a panel by the dispersion threshold, ascending.");
   m.def("spots_from_pixels", &spots_from_pixels<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(),
-        nb::arg("found").noconvert(), nb::kw_only(), nb::arg("min_pixels"), nb::arg("max_pixels"), nb::arg("margin"),
-        nb::arg("gain"), nb::arg("trusted_maximum"), "Measure the 8-connected groups of strong pixels.");
+        nb::arg("found").noconvert(), nb::kw_only(), nb::arg("corners"), nb::arg("min_pixels"), nb::arg("max_pixels"), nb::arg("margin"),
+        nb::arg("gain"), nb::arg("trusted_maximum"), "Measure the connected groups of strong pixels.");
 }
 
 }  // namespace

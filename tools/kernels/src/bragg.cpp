@@ -52,8 +52,7 @@ double all_channels(const BraggScene &scene, const Vec &n, const Vec &u, double 
       h[j] = std::nearbyint(x * u.x);
       k[j] = std::nearbyint(x * u.y);
       l[j] = std::nearbyint(x * u.z);
-      const double dh = n.x * (x * u.x - h[j]), dk = n.y * (x * u.y - k[j]), dl = n.z * (x * u.z - l[j]);
-      argument[j] = dh * dh + dk * dk + dl * dl;
+      argument[j] = miss_squared(n, u, x, h[j], k[j], l[j]);
     }
     for (int j = 0; j < channel_lanes; ++j) least = smaller(least, argument[j]);
     if (least >= limit) continue;
@@ -109,15 +108,15 @@ Range channels_near(const BraggScene &scene, const Vec &hkl, const Vec &u, const
   return {lower_channel(scene, low), lower_channel(scene, high)};
 }
 
-double some_channels(const BraggScene &scene, const Range &range, const Vec &nu, const Vec &nh) {
+// The same sum over the channels of `range` and for one reflection, whose |F|^2 is left to the caller.
+double some_channels(const BraggScene &scene, const Range &range, const Vec &n, const Vec &u, const Vec &hkl) {
   double sums[channel_lanes] = {};
   for (int first = range.first; first < range.last; first += channel_lanes) {
     const double *x = scene.wave_numbers + first, *w = scene.weights + first;
     const int left = range.last - first;
     double exponent[channel_lanes], value[channel_lanes];
     for (int j = 0; j < channel_lanes; ++j) {
-      const double dh = x[j] * nu.x - nh.x, dk = x[j] * nu.y - nh.y, dl = x[j] * nu.z - nh.z;
-      exponent[j] = larger(-2 / gauss_width * (dh * dh + dk * dk + dl * dl), -700);
+      exponent[j] = larger(-2 / gauss_width * miss_squared(n, u, x[j], hkl.x, hkl.y, hkl.z), -700);
     }
     for (int j = 0; j < channel_lanes; ++j) value[j] = w[j] * exp_decay(exponent[j]);
     for (int j = 0; j < channel_lanes; ++j) sums[j] += j < left ? value[j] : 0;
@@ -249,7 +248,7 @@ class Windows {
     const Range range = channels_near(scene_, spot.hkl, u, nu, spot.nh, limit_);
     if (range.first >= range.last) return 0;
     terms_ += range.last - range.first;
-    return omega_p(panel, beam_, ray) * some_channels(scene_, range, nu, spot.nh);
+    return omega_p(panel, beam_, ray) * some_channels(scene_, range, n_, u, spot.hkl);
   }
 
   const BraggScene &scene_;

@@ -69,6 +69,13 @@ inline Mat3<T> inverse(const Mat3<T> &m) {
 // The Gauss shape's exponent is -2 |N dh|^2 / 0.63: 0.63 makes its integral that of the sinc^2 of a block of N cells.
 constexpr double gauss_width = 0.63;
 
+// |N (x u - hkl)|^2: how far wave number x misses the reflection in a pixel with u = (a, b, c)(k_out - k_in).
+template <class T>
+inline T miss_squared(const Vec3<T> &n, const Vec3<T> &u, const T &x, const T &h, const T &k, const T &l) {
+  const T dh = n.x * (x * u.x - h), dk = n.y * (x * u.y - k), dl = n.z * (x * u.z - l);
+  return dh * dh + dk * dk + dl * dl;
+}
+
 // exp(x) for -700 <= x <= 0 to one unit in the last place, by operations that compilers turn into vector code
 // and that give the same bits on every instruction set.
 inline double exp_decay(double x) {

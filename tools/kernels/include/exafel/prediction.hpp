@@ -7,7 +7,7 @@
 namespace exafel {
 
 // Angle between the reciprocal-lattice point q and the Ewald sphere, about the axis normal to q and s0, with DIALS' sign:
-// positive for points outside the sphere. NaN for a point that no rotation brings there.
+// positive for points inside the sphere. NaN for a point that no rotation brings there.
 inline double delta_psi(const double *q, const double *s0) {
   const double k2 = s0[0] * s0[0] + s0[1] * s0[1] + s0[2] * s0[2];
   const double q2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2];

@@ -1,4 +1,4 @@
-// Spots: the 8-connected groups of a panel's strong pixels, and their measures.
+// Spots: the connected groups of a panel's strong pixels, and their measures.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace exafel {
 
-// One 8-connected group of strong pixels. Positions in pixels, the centre of the first at (0.5, 0.5).
+// One connected group of strong pixels. Positions in pixels, the centre of the first at (0.5, 0.5).
 struct Spot {
   int32_t x0, x1, y0, y1;  // bounding box, ends not included
   int32_t n_pixels;
@@ -19,9 +19,11 @@ struct Spot {
   double xx, xy, yy;       // second moments of the counts about the centroid
 };
 
-// Number of the group of each strong pixel, groups numbered by their first pixel; `n_groups` is their count.
+// Number of the group of each strong pixel, groups numbered by their first pixel; `n_groups` is their count. Pixels that
+// touch at a corner alone are connected where `corners` says so.
 // Two scans with a union-find over the strong pixels alone: the image itself is never touched.
-inline std::vector<int32_t> connect_strong_pixels(const int64_t *found, int64_t n, int64_t n_fast, int32_t &n_groups) {
+inline std::vector<int32_t> connect_strong_pixels(const int64_t *found, int64_t n, int64_t n_fast, bool corners,
+                                                  int32_t &n_groups) {
   std::vector<int32_t> parent(static_cast<std::size_t>(n));
   const auto root = [&](int32_t i) {
     while (parent[i] != i) i = parent[i] = parent[parent[i]];
@@ -38,8 +40,8 @@ inline std::vector<int32_t> connect_strong_pixels(const int64_t *found, int64_t 
     parent[i] = static_cast<int32_t>(i);
     const int64_t column = found[i] % n_fast;
     if (i > 0 && column > 0 && found[i - 1] == found[i] - 1) join(static_cast<int32_t>(i), static_cast<int32_t>(i - 1));
-    const int64_t first = found[i] - n_fast - (column > 0 ? 1 : 0);
-    const int64_t last = found[i] - n_fast + (column + 1 < n_fast ? 1 : 0);
+    const int64_t first = found[i] - n_fast - (corners && column > 0 ? 1 : 0);
+    const int64_t last = found[i] - n_fast + (corners && column + 1 < n_fast ? 1 : 0);
     while (above < i && found[above] < first) ++above;
     for (int64_t j = above; j < i && found[j] <= last; ++j) join(static_cast<int32_t>(i), static_cast<int32_t>(j));
   }
@@ -152,10 +154,10 @@ Spot measure_spot(const T *image, const uint8_t *mask, const uint8_t *strong, in
 // Measures the groups of at least `min_pixels` and at most `max_pixels` strong pixels, in the order of their first pixels.
 template <class T>
 std::vector<Spot> measure_spots(const T *image, const uint8_t *mask, int64_t n_slow, int64_t n_fast,
-                                const int64_t *found, int64_t n, int min_pixels, int max_pixels, int margin,
+                                const int64_t *found, int64_t n, bool corners, int min_pixels, int max_pixels, int margin,
                                 double gain, double trusted_maximum) {
   int32_t n_groups = 0;
-  const std::vector<int32_t> group = connect_strong_pixels(found, n, n_fast, n_groups);
+  const std::vector<int32_t> group = connect_strong_pixels(found, n, n_fast, corners, n_groups);
   std::vector<int32_t> first(static_cast<std::size_t>(n_groups) + 1, 0);
   for (const int32_t g : group) ++first[g + 1];
   for (int32_t g = 0; g < n_groups; ++g) first[g + 1] += first[g];
