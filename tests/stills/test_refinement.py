@@ -25,7 +25,8 @@ from exafel.stills.cell_symmetry import (
 )
 from exafel.stills.ewald import rotate_to_ewald
 from exafel.stills.misorientation import misorientation_deg
-from exafel.stills.refinement import CellRestraint, Refined, move_setting, refine_lattice, setting_derivatives
+from exafel.stills.refinement import Refined, refine_lattice
+from exafel.stills.setting import CellRestraint, move_setting, setting_derivatives
 from exafel.stills.spectrum import estimate_bandwidth, gaussian_spectrum, selected_wave_numbers, wave_numbers
 from exafel.stills.spot_errors import fit_log_variance, rayleigh_outliers
 from exafel.stills.spot_vectors import spot_vectors

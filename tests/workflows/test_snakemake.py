@@ -157,15 +157,13 @@ def test_snakemakes_own_report_embeds_ours(snakemake: Any, finished: Any, tmp_pa
 def test_a_killed_run_goes_on_from_its_finished_shots(
     snakemake: Any, finished: Any, tiny: Mapping[str, Any], save: Save, tmp_path: Path
 ) -> None:
-    images = []
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(8):  # the same shots eight times over: long enough to be killed in the middle
-        folder = tmp_path / f"run{number}"
-        folder.mkdir()
         for file in (finished.trial / "simulate").glob("rank-*.h5"):
-            os.link(file, folder / file.name)
-        images.append(str(folder))
-    config = save(tmp_path, {**tiny, "simulate": None, "images": images})
-    options = ("--directory", tmp_path, "--configfile", config, "--cores", RANKS)
+            os.link(file, images / f"run{number}-{file.name}")
+    config = save(tmp_path, {**tiny, "simulate": None, "images": str(images)})
+    options = ("--directory", tmp_path, "--configfile", config, "--cores", RANKS, "--until", "stills")
     trial = tmp_path / "results" / "tiny" / "000"
 
     kill_during(snakemake.words(*options), lambda: len(ended(trial)) >= 10)

@@ -27,6 +27,7 @@ _MAGIC = b"\x0c\x1a\x04\xd5"
 _READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _MAX_HEADER = 64 << 20
 _LONGEST_STEP = 15  # bytes that byte-offset compression takes for one pixel at the most
+_LONGER_STEPS = ((2, 1 << 7), (4, 1 << 15), (8, 1 << 31))  # bytes more for steps from these on
 _TYPES = {
     "unsigned 8-bit integer": "u1",
     "signed 8-bit integer": "i1",
@@ -96,7 +97,7 @@ class Section:
             raise DamagedSectionError(f"compressed elements of type '{element}' are not supported")
         try:
             if "x-cbf_byte_offset" in conversion:
-                array = _decode_byte_offset(self.data, self.shape)
+                array = _decode_byte_offset(self.data, self.shape, checked="content-md5" in self.header)
             else:
                 array = decode_cbf_packed(
                     self.data,
@@ -121,15 +122,21 @@ class Section:
             raise DamagedSectionError("the checksum of the pixels is wrong")
 
 
-def _decode_byte_offset(data: bytes, shape: tuple[int, int, int]) -> AnyArray:
+def _decode_byte_offset(data: bytes, shape: tuple[int, int, int], *, checked: bool) -> AnyArray:
     from fabio.compression import decByteOffset  # imported late: it brings in all of fabio
 
     count = shape[0] * shape[1] * shape[2]
-    padded = data + bytes(_LONGEST_STEP)  # its decoder looks beyond the end of data cut inside a step
-    array: AnyArray = decByteOffset(padded, size=count, dtype="int32")
-    if len(array) < count:
+    # Its decoder reads beyond data that end inside a step, so there must be something, and something to know it by.
+    array: AnyArray = np.asarray(decByteOffset(data + b"U" * _LONGEST_STEP, size=count, dtype="int32"))
+    if len(array) < count or not (checked or _bytes_needed(array) <= len(data)):
         raise DamagedSectionError("the compressed data end too early")
     return array.reshape(shape)
+
+
+def _bytes_needed(array: AnyArray) -> int:
+    """Bytes that byte-offset compression needs for these pixels at the least: 1, 3, 7 or 15 for each step."""
+    step = np.abs(np.diff(array.astype(np.int64), prepend=0))
+    return len(step) + sum(more * int(np.count_nonzero(step >= limit)) for more, limit in _LONGER_STEPS)
 
 
 def _open(path: Path) -> IO[bytes]:
