@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabio.cbfimage import CbfImage
 from scipy.spatial.transform import Rotation
 
 from exafel.io.crystal import orthogonalization
 from exafel.io.geometry import Beam, Detector, Panel
+from exafel.io.nxmx import NXmxSource
 from exafel.io.nxmx_writer import NXmxWriter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +75,35 @@ def still_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 add_spot(image, x, y, 300.0 * rng.exponential() + 60.0)
             writer.append([rng.poisson(image).astype(np.int32)], beam)
     return path
+
+
+@pytest.fixture(scope="session")
+def still_cbf_images(still_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three miniCBF files, ``shot_0.cbf`` to ``shot_2.cbf``: the first shots of `still_images`."""
+    folder = tmp_path_factory.mktemp("cbf")
+    source = NXmxSource(still_images)
+    for number in range(3):
+        panel, beam = source.detector(number)[0], source.beam(number)
+        x, y = (abs(panel.origin_mm[axis]) / panel.pixel_size_mm[axis] for axis in (0, 1))
+        lines = (
+            "# Detector: PILATUS 700K, S/N 00-0000",
+            "# 2024-06-01T12:00:00.000",
+            f"# Pixel_size {panel.pixel_size_mm[0]}e-3 m x {panel.pixel_size_mm[1]}e-3 m",
+            "# Silicon sensor, thickness 0.000320 m",
+            "# Exposure_time 1.0 s",
+            "# Count_cutoff 65000 counts",
+            f"# Wavelength {beam.wavelength_angstrom} A",
+            f"# Detector_distance {-panel.origin_mm[2]}e-3 m",
+            f"# Beam_xy ({x}, {y}) pixels",
+            "# Start_angle 0.0000 deg.",
+            "# Angle_increment 0.0000 deg.",
+        )
+        header = {
+            "_array_data.header_convention": "PILATUS_1.2",
+            "_array_data.header_contents": "\r\n".join(lines),
+        }
+        CbfImage(data=source.frame(number)[0].astype(np.int32), header=header).write(str(folder / f"shot_{number}.cbf"))
+    return folder
 
 
 def add_spot(image: np.ndarray, x: float, y: float, counts: float, sigma_px: float = 0.9) -> None:

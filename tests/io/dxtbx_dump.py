@@ -131,9 +131,15 @@ def describe_reflections(path):
     }
 
 
+def describe_flags():
+    from dials.array_family import flex as dials_flex
+
+    return {name: int(value) for name, value in dials_flex.reflection_table.flags.names.items()}
+
+
 def main():
     request = json.load(sys.stdin)
-    answer = {}
+    answer = {"flags": describe_flags()} if request.get("flags") else {}
     for path, indices in request.get("images", {}).items():
         answer[path] = describe_image(path, indices)
     for path in request.get("experiments", []):

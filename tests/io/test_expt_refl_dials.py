@@ -7,6 +7,7 @@ import pytest
 
 from exafel.io.expt import read_expt, write_expt
 from exafel.io.refl import read_refl, write_refl
+from exafel.io.reflections import Flag
 
 pytestmark = [pytest.mark.data, pytest.mark.dials]
 
@@ -77,3 +78,10 @@ def test_reflections_there_and_back(shared_data, tmp_path, ask_dxtbx):
     assert set(theirs["columns"]) == set(table)
     for name, expected in theirs["columns"].items():
         assert np.nansum(table[name].astype(float)) == pytest.approx(expected["sum"], rel=1e-9), name
+
+
+def test_flags_have_the_values_of_dials(ask_dxtbx):
+    theirs = {name.upper(): value for name, value in ask_dxtbx(flags=True)["flags"].items()}
+    ours = {name: int(flag) for name, flag in Flag.__members__.items()}
+    assert set(ours) <= set(theirs)
+    assert ours == {name: theirs[name] for name in ours}

@@ -40,6 +40,11 @@ def test_an_image_without_a_number_is_an_error_that_names_another_way() -> None:
         in_odd_half(experiment(path="image.cbf"), ImageNumberHalvesConfig())
 
 
+def test_shots_without_identifiers_are_told_apart_by_their_images() -> None:
+    found = [in_odd_half(experiment("", "run.h5", number), HashHalvesConfig()) for number in range(200)]
+    assert 60 < sum(found) < 140
+
+
 def test_a_list_names_the_odd_half() -> None:
     config = ListedHalvesConfig(odd=("b", "c"))
     assert [in_odd_half(experiment(name), config) for name in "abc"] == [False, True, True]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from exafel.cli import main
+from exafel.config.cells import CellsConfig
 from exafel.config.merge import MergeConfig
 from exafel.config.workflow import load_workflow_config
 from exafel.errors import ConfigError, InputError, NothingUsableError
@@ -26,6 +27,7 @@ from exafel.io.refl import read_refl, write_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.parallel.comm import SerialComm
 from exafel.parallel.local import run_local
+from exafel.steps import cells
 from exafel.steps import merge as step
 from exafel.steps.merge import MergeSummary
 
@@ -251,6 +253,17 @@ def test_lattices_are_left_out_for_a_reason(tmp_path: Path) -> None:
     assert summary.reasons == {"unit_cell": 1, "n_obs": 1, "space_group": 1, "no_signal": 1}
 
 
+def test_the_clusters_of_the_cells_step_are_a_filter(stills: Path, tmp_path: Path) -> None:
+    """The made cells differ in one direction, evenly, so that 1.2 standard deviations keep the inner ones."""
+    cells.run(cells.request(CellsConfig(), [stills], tmp_path / "cells"), SerialComm())
+    cluster = {"file": str(tmp_path / "cells" / "cells.json"), "mahalanobis": 1.2}
+    filters = {"unit_cell": {"algorithm": "cluster", "cluster": cluster}}
+    summary = merged(stills, tmp_path / "out", MergeConfig.model_validate({**CONFIG.model_dump(), "filter": filters}))
+    sizes = np.arange(N_LATTICES) - (N_LATTICES - 1) / 2
+    assert summary.n_accepted == (np.abs(sizes) / sizes.std(ddof=1) <= 1.2).sum()
+    assert summary.reasons == {"unit_cell": N_LATTICES - summary.n_accepted}
+
+
 def test_a_lattice_that_contradicts_the_reference_is_left_out(stills: Path, tmp_path: Path) -> None:
     reference = tmp_path / "truth.mtz"
     wrong = np.random.default_rng(7).permutation(TRUE)
@@ -329,6 +342,7 @@ def test_a_table_without_intensities_is_refused(stills: Path, tmp_path: Path) ->
         ({"scaling": {"algorithm": "mark0"}}, "needs scaling.model"),
         ({"d_min": 2.0, "d_max": 1.5}, "d_max must be larger"),
         ({"significance_filter": {"min_ct": 60}}, "max_ct must be at least"),
+        ({"filter": {"unit_cell": {"algorithm": "cluster"}}}, "needs cluster.file"),
         ({"dmin": 2.0}, "did you mean 'd_min'"),
     ],
 )

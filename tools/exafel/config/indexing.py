@@ -59,6 +59,12 @@ class IndexingConfig(Model):
     min_indexed_fraction: float = Field(
         0.15, ge=0, le=1, description="Smallest fraction of the spots not yet indexed that a lattice must index."
     )
+    min_chance_exponent: float = Field(
+        30.0,
+        ge=0,
+        description="Smallest -ln of the probability that a lattice laid at random fits so many spots so well; "
+        "the best of all orientations reaches 20 on spots of no lattice.",
+    )
     cell_tolerance: float = Field(
         0.03, gt=0, lt=0.5, description="Largest relative change of a cell edge, and of an angle in radian."
     )

@@ -18,12 +18,30 @@ class InputConfig(Model):
     reflections_suffix: str = Field("_integrated.refl", min_length=1, description="End of the reflection files' names.")
 
 
+class ClusterFilterConfig(Model):
+    """Keep lattices whose cell belongs to a cluster of cells."""
+
+    file: str | None = Field(None, description="File cells.json of the cells step.")
+    component: int = Field(0, ge=0, description="Number of the cluster in the file, the largest is 0.")
+    mahalanobis: float = Field(4.0, gt=0, description="Largest Mahalanobis distance from the cluster.")
+
+
 class UnitCellFilterConfig(Model):
-    """Keep lattices whose cell is near the target cell."""
+    """Keep lattices whose cell is near the target cell, or in a cluster of cells."""
 
     enabled: bool = Field(True, description="Whether lattices are rejected by their cell and Laue group.")
+    algorithm: Literal["value", "cluster"] = Field(
+        "value", description="value: by the tolerances; cluster: by the spread of a cluster that the cells step found."
+    )
+    cluster: ClusterFilterConfig = Field(default_factory=ClusterFilterConfig, description="Which cluster.")
     relative_length_tolerance: float = Field(0.1, gt=0, le=1, description="Largest relative difference of an edge.")
     absolute_angle_tolerance_deg: float = Field(2.0, gt=0, description="Largest difference of an angle, degrees.")
+
+    @model_validator(mode="after")
+    def _has_cluster(self) -> UnitCellFilterConfig:
+        if self.algorithm == "cluster" and self.cluster.file is None:
+            raise ValueError("algorithm cluster needs cluster.file, the cells.json of a cells step")
+        return self
 
 
 class NObsFilterConfig(Model):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import gemmi
 import numpy as np
@@ -14,9 +15,12 @@ from exafel.errors import ExafelError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group, space_group_of_hall
 from exafel.io.experiment import Experiment
 from exafel.merging.asu import AsymmetricUnit
+from exafel.merging.cluster import CellCluster, load_cluster
 from exafel.merging.lattices import Target
 from exafel.merging.reference import ReferenceModel, read_reference
 from exafel.parallel.comm import Communicator
+
+T = TypeVar("T")
 
 
 def find_target(
@@ -42,7 +46,7 @@ def find_target(
     if cell is None or group is None:
         group, cell = _majority(experiments or (), group, cell, comm)
     asu = AsymmetricUnit(space_group_of_hall(group), merge_anomalous=config.merge_anomalous)
-    return Target(asu, gemmi.UnitCell(*cell), reference.by_key(asu) if reference else None)
+    return Target(asu, gemmi.UnitCell(*cell), reference.by_key(asu) if reference else None, _load_cluster(config, comm))
 
 
 def needs_lattices(config: MergeConfig, reference: ReferenceModel | None) -> bool:
@@ -78,16 +82,29 @@ def load_reference(path: Path | None, config: MergeConfig, comm: Communicator) -
     """
     if path is None:
         return None
-    outcome: ReferenceModel | ExafelError | None = None
+    d_min = None if config.d_min is None else config.d_min * config.resolution_scalar**2
+    solvent, column = config.scaling.bulk_solvent, config.scaling.mtz_column
+    return _on_rank_0(lambda: read_reference(path, d_min=d_min, solvent=solvent, column=column), comm)
+
+
+def _load_cluster(config: MergeConfig, comm: Communicator) -> CellCluster | None:
+    chosen = config.filter.unit_cell
+    if not chosen.enabled or chosen.algorithm != "cluster" or chosen.cluster.file is None:
+        return None
+    path, component = Path(chosen.cluster.file), chosen.cluster.component
+    return _on_rank_0(lambda: load_cluster(path, component), comm)
+
+
+def _on_rank_0(read: Callable[[], T], comm: Communicator) -> T:
+    """Read on rank 0 and share the result, or raise its error on every rank."""
+    outcome: tuple[T | None, ExafelError | None] = (None, None)
     if comm.rank == 0:
-        d_min = None if config.d_min is None else config.d_min * config.resolution_scalar**2
         try:
-            outcome = read_reference(
-                path, d_min=d_min, solvent=config.scaling.bulk_solvent, column=config.scaling.mtz_column
-            )
+            outcome = read(), None
         except ExafelError as error:
-            outcome = error
-    outcome = comm.bcast(outcome)
-    if isinstance(outcome, ExafelError):
-        raise outcome
-    return outcome
+            outcome = None, error
+    result, failure = comm.bcast(outcome)
+    if failure is not None:
+        raise failure
+    assert result is not None
+    return result

@@ -22,7 +22,8 @@ def in_odd_half(experiment: Experiment, config: HalvesConfig) -> bool:
         The method needs an image number and the image has none.
     """
     if isinstance(config, HashHalvesConfig):
-        return bool(hashlib.sha256(f"{config.seed}\0{experiment.identifier}".encode()).digest()[-1] & 1)
+        name = experiment.identifier or experiment.image.label  # files of old DIALS versions have no identifiers
+        return bool(hashlib.sha256(f"{config.seed}\0{name}".encode()).digest()[-1] & 1)
     if isinstance(config, ListedHalvesConfig):
         return experiment.identifier in config.odd
     if experiment.image.index is not None:

@@ -10,12 +10,13 @@ import gemmi
 import numpy as np
 
 from exafel.arrays import AnyArray, BoolArray, FloatArray, IntArray
-from exafel.config.merge import MergeConfig
+from exafel.config.merge import MergeConfig, UnitCellFilterConfig
 from exafel.errors import InputError
 from exafel.io.crystal import CellParameters
 from exafel.io.experiment import Experiment, ExperimentList
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.asu import AsymmetricUnit, resolution
+from exafel.merging.cluster import CellCluster
 from exafel.merging.filters import same_laue_group, significant, similar_cells
 from exafel.merging.halves import in_odd_half
 from exafel.merging.polarization import polarization_factor
@@ -39,11 +40,14 @@ class Target:
         Cell that resolutions are of until the average cell is known.
     reference
         Intensities to scale to, or None.
+    cluster
+        Cluster of cells that lattices must belong to, or None.
     """
 
     asu: AsymmetricUnit
     cell: gemmi.UnitCell
     reference: Reference | None = None
+    cluster: CellCluster | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +130,7 @@ def prepare_lattice(
     if config.filter.unit_cell.enabled:
         if not same_laue_group(crystal.space_group_hall, target.asu.space_group.hall):
             return "space_group"
-        if not similar_cells(crystal.cell, target.cell.parameters, config.filter.unit_cell):
+        if not _cell_fits(crystal.cell, target, config.filter.unit_cell):
             return "unit_cell"
     hkl = table["miller_index"]
     intensity, variance = _corrected(experiment, table, config)
@@ -156,6 +160,12 @@ def prepare_lattice(
         intensity=intensity * scale,
         variance=variance * scale**2,
     )
+
+
+def _cell_fits(cell: CellParameters, target: Target, config: UnitCellFilterConfig) -> bool:
+    if target.cluster is not None:
+        return target.cluster.mahalanobis(cell) <= config.cluster.mahalanobis
+    return similar_cells(cell, target.cell.parameters, config)
 
 
 def _corrected(experiment: Experiment, table: ReflectionTable, config: MergeConfig) -> tuple[FloatArray, FloatArray]:

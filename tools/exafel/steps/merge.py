@@ -80,6 +80,17 @@ class _Lattices:
     n_accepted: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What the results are of: parameters, target, reference for CCiso, cell and resolution limit."""
+
+    config: MergeConfig
+    target: Target
+    iso: Reference | None
+    cell: CellParameters
+    d_min: float
+
+
 def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: str = "native") -> StepRequest:
     """Describe a merge of lattices.
 
@@ -103,6 +114,9 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: s
     models = tuple(Path(name) for name in (config.scaling.model, config.statistics.cciso_model) if name is not None)
     if models:
         inputs["reference"] = require_paths(models, "references")
+    cluster = config.filter.unit_cell.cluster.file
+    if config.filter.unit_cell.algorithm == "cluster" and cluster is not None:
+        inputs["cells"] = require_paths((Path(cluster),), "cell clusters")
     return StepRequest("merge", config, inputs, out, engine=engine)
 
 
@@ -143,7 +157,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
         summary: MergeSummary | NothingUsableError | None = None
         if parts is not None:
             with step.phase("statistics"):
-                summary = _conclude(join(parts), lattices, table, cell, d_min, errors, target, iso, config, step, hooks)
+                frame = _Frame(config, target, iso, cell, d_min)
+                summary = _conclude(join(parts), frame, lattices, table, errors, step, hooks)
         summary = comm.bcast(summary)
         if isinstance(summary, NothingUsableError):
             raise summary
@@ -200,36 +215,34 @@ def _nothing(what: str, n_lattices: int, reasons: dict[str, int]) -> NothingUsab
 
 def _conclude(
     merged: Merged,
+    frame: _Frame,
     lattices: _Lattices,
     table: LatticeTable,
-    cell: CellParameters,
-    d_min: float,
     errors: Ev11 | None,
-    target: Target,
-    iso: Reference | None,
-    config: MergeConfig,
     step: StepRun,
     hooks: Hooks,
 ) -> MergeSummary | NothingUsableError:
     """Compute the statistics and write the files; rank 0 alone does it, from what all ranks merged."""
-    possible = possible_reflections(target.asu, gemmi.UnitCell(*cell), d_min, config.d_max, config.statistics.n_bins)
-    merged = merged.take(possible.shell(target.asu.indices(merged.keys)) >= 0)
+    config, asu = frame.config, frame.target.asu
+    cell = gemmi.UnitCell(*frame.cell)
+    possible = possible_reflections(asu, cell, frame.d_min, config.d_max, config.statistics.n_bins)
+    merged = merged.take(possible.shell(asu.indices(merged.keys)) >= 0)
     if not len(merged):
         what = f"no reflection was measured {config.minimum_multiplicity} times between the resolution limits"
         return _nothing(what, lattices.n_read, lattices.reasons)
-    shells, total = shell_statistics(merged, target.asu, possible, iso)
+    shells, total = shell_statistics(merged, asu, possible, frame.iso)
     hooks.note(shell_table(shells, total))
     correlations = table.correlations[np.isfinite(table.correlations)]
     wavelength = float(table.wavelengths_angstrom.mean())
     shared = total.model_dump(include=set(MergeSummary.model_fields) & set(Shell.model_fields))
     summary = MergeSummary(
-        **{**shared, "d_min": d_min},
+        **{**shared, "d_min": frame.d_min},
         n_lattices=lattices.n_read,
         n_accepted=lattices.n_accepted,
         reasons=lattices.reasons,
         n_observations_read=int(table.n_integrated.sum()),
-        space_group=target.asu.space_group.xhm(),
-        cell=cell,
+        space_group=asu.space_group.xhm(),
+        cell=frame.cell,
         wavelength_angstrom=wavelength,
         sdfac=None if errors is None else errors.sdfac,
         sdb=None if errors is None else errors.sdb,
@@ -238,7 +251,7 @@ def _conclude(
         shells=tuple(shells),
     )
     path = step.out / MTZ_NAME
-    data = to_merged_data(merged, target.asu, cell, wavelength)
+    data = to_merged_data(merged, asu, frame.cell, wavelength)
     write_mtz(path, data)
     step.add_container(path, "mtz", rows=len(data.hkl))
     path = step.out / STATISTICS_NAME

@@ -7,18 +7,20 @@ import numpy as np
 from exafel.arrays import BoolArray, FloatArray
 from exafel.config.indexing import IndexingConfig, UnitCell
 from exafel.errors import ConfigError
-from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.crystal import cell_from_basis, space_group, space_group_of_hall
 from exafel.io.geometry import Beam, Detector
 from exafel.io.reflections import ReflectionTable
 from exafel.stills.cell_symmetry import constrain_setting, reciprocal_metric, reference_setting
 from exafel.stills.lattice import Lattice, build_lattice
 from exafel.stills.misorientation import misorientation_deg
 from exafel.stills.orientation_search import search_orientations
-from exafel.stills.refinement import CellRestraint, Refined, refine_lattice
+from exafel.stills.refinement import Refined, refine_lattice
+from exafel.stills.setting import CellRestraint
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
 
 _CANDIDATES = 40  # orientations from the search that are looked at
 _REFINED = 6  # different ones among them that are refined
+_ROUNDS_OF_CANDIDATES = 5  # of refinement, to choose among them
 _CLEAR = 0.7  # a candidate that explains this fraction of the spots needs no rival
 _SAME_DEG = 0.5  # candidates closer than this are one
 
@@ -75,6 +77,8 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
     restraint = CellRestraint(reciprocal_metric(reference), config.cell_tolerance / 2)
     d_start = 1.0 / float(np.linalg.norm(searched.rlp, axis=1).max())
     best: Refined | None = None
+    best_score = -1.0
+    rough = config.refinement.model_copy(update={"max_macrocycles": _ROUNDS_OF_CANDIDATES})
     seen: list[FloatArray] = []
     tried = 0
     for basis in bases:
@@ -90,7 +94,7 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
             hall,
             searched,
             beam,
-            config.refinement,
+            rough,
             hkl_tolerance=config.hkl_tolerance,
             restraint=restraint,
             d_min_start=2 * d_start,
@@ -98,9 +102,10 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
         if refined is None:
             continue
         seen.append(refined.A)
-        if best is None or refined.n_used > best.n_used:
-            best = refined
-        if best.n_used >= _CLEAR * len(searched):
+        score = chance_exponent(refined, len(searched), config.hkl_tolerance)
+        if best is None or score > best_score:
+            best, best_score = refined, score
+        if best.n_used >= _CLEAR * len(searched) and best_score > config.min_chance_exponent:
             break
     if best is None:
         return None
@@ -129,11 +134,30 @@ def search_spots(rlp: FloatArray, config: IndexingConfig) -> BoolArray:
 
 
 def _same(first: FloatArray, second: FloatArray, hall: str) -> bool:
-    return misorientation_deg(first, second, space_group(hall), equivalence="laue") < _SAME_DEG
+    return misorientation_deg(first, second, space_group_of_hall(hall), equivalence="laue") < _SAME_DEG
+
+
+def chance_exponent(found: Refined, n_spots: int, hkl_tolerance: float) -> float:
+    """Return -ln of (a bound on) the probability that a lattice laid at random fits so many spots so well.
+
+    A spot of no lattice lies anywhere in the cell of the reciprocal lattice; it counts as fitting where its three
+    displacements are within three standard deviations, that is in a fraction p of the cell's volume. The Chernoff
+    bound on n of N spots is exp(-N KL(n/N, p)), with KL the relative entropy of two coins. The search tries many
+    orientations, so the exponent has to be well above the logarithm of their number.
+    """
+    box = np.prod(6.0 * found.spread, axis=1)
+    fraction = np.minimum(box / abs(float(np.linalg.det(found.A))), (2.0 * hkl_tolerance) ** 3)
+    p = float(np.median(fraction))
+    share = min(found.n_used / n_spots, 1.0 - 1e-9)
+    if share <= p:
+        return 0.0
+    return n_spots * float(share * np.log(share / p) + (1 - share) * np.log((1 - share) / (1 - p)))
 
 
 def _acceptable(found: Refined, n_spots: int, config: IndexingConfig, cell: UnitCell) -> bool:
     if found.n_used < max(config.min_indexed, config.min_indexed_fraction * n_spots):
+        return False
+    if chance_exponent(found, n_spots, config.hkl_tolerance) < config.min_chance_exponent:
         return False
     refined = cell_from_basis(np.asarray(np.linalg.inv(found.A)))
     edges = max(abs(new / old - 1.0) for new, old in zip(refined[:3], cell[:3], strict=True))

@@ -18,7 +18,7 @@ import numpy as np
 
 from exafel import _kernels
 from exafel.arrays import FloatArray, IntArray
-from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.crystal import cell_from_basis, space_group_of_hall
 from exafel.stills.cell_symmetry import lattice_points
 from exafel.stills.misorientation import rotation_operations
 
@@ -61,24 +61,22 @@ def search_orientations(rlp: FloatArray, basis: FloatArray, hall: str, tolerance
     """
     finest = float(np.linalg.norm(rlp, axis=1).max())
     longest = float(np.linalg.norm(basis, axis=1).max())
-    bases, scores = [], []
+    found: list[tuple[FloatArray, FloatArray]] = []
     for axis in _axes(tuple(map(tuple, basis)), hall):
         length = float(np.linalg.norm(basis[axis.number]))
         directions = _half_sphere(_n_directions(length * finest))
         vectors = _best_vectors(length * directions, rlp, _STEP / finest)
         vectors = _refine_vectors(vectors, rlp, length, tolerance)
-        for found, score in _turns(vectors, basis, axis, rlp, _STEP / (finest * longest)):
-            bases.append(found)
-            scores.append(score)
-    order = np.argsort(-np.array(scores), kind="stable")[:keep]
-    promising = np.stack([bases[number] for number in order])
+        found.append(_turns(vectors, basis, axis, rlp, _STEP / (finest * longest)))
+    bases, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+    promising = bases[np.argsort(-scores, kind="stable")[:keep]]
     counts = _indexed_spots(promising, rlp, hall, tolerance)
     return promising[np.argsort(-counts, kind="stable")]
 
 
 @lru_cache(maxsize=16)
 def _axes(basis: tuple[tuple[float, ...], ...], hall: str) -> tuple[_Axis, ...]:
-    rotations = rotation_operations(space_group(hall), cell_from_basis(np.array(basis))).transpose(0, 2, 1)
+    rotations = rotation_operations(space_group_of_hall(hall), cell_from_basis(np.array(basis))).transpose(0, 2, 1)
     unit = np.eye(3)
     axes: list[_Axis] = []
     for number in range(3):
@@ -125,7 +123,7 @@ def score_vectors(vectors: FloatArray, rlp: FloatArray) -> FloatArray:
 def _best_vectors(vectors: FloatArray, rlp: FloatArray, separation: float) -> FloatArray:
     """Vectors of the highest scores, none closer to a better one (or its opposite) than two `separation`."""
     scores = score_vectors(vectors, rlp)
-    n_tried = min(len(scores), 40 * _VECTORS_PER_AXIS)
+    n_tried = min(len(scores), 20 * _VECTORS_PER_AXIS)
     tried = np.argpartition(-scores, n_tried - 1)[:n_tried]
     pool = vectors[tried[np.lexsort((tried, -scores[tried]))]]
     chosen: list[FloatArray] = []
@@ -154,8 +152,8 @@ def _refine_vectors(vectors: FloatArray, rlp: FloatArray, length: FloatArray | f
 
 def _turns(
     vectors: FloatArray, basis: FloatArray, axis: _Axis, rlp: FloatArray, step: float
-) -> list[tuple[FloatArray, float]]:
-    """Best turns of the cell about each vector, as bases with their scores."""
+) -> tuple[FloatArray, FloatArray]:
+    """Best turns of the cell about each vector, as bases (m, 3, 3) with their scores (m,)."""
     k = axis.number
     others = [(k + 1) % 3, (k + 2) % 3]
     signs = (1.0,) if axis.reversible else (1.0, -1.0)
@@ -181,14 +179,11 @@ def _turns(
     ) * (size / length)[:, None, None, None]  # (n_ends, 2, n_turns, 3)
     scores = score_vectors(turned.reshape(-1, 3), rlp).reshape(len(ends), 2, n_turns).sum(axis=1)
     own = score_vectors(ends, rlp)
-    found = []
-    for number, line in enumerate(scores):
-        for turn in _peaks(line):
-            rows = np.empty((3, 3))
-            rows[k] = ends[number]
-            rows[others] = turned[number, :, turn]
-            found.append((rows, float(own[number] + line[turn])))
-    return found
+    number, turn = _peaks(scores)
+    rows = np.empty((len(number), 3, 3))
+    rows[:, k] = ends[number]
+    rows[:, others] = turned[number, :, turn]
+    return rows, own[number] + scores[number, turn]
 
 
 def _plane_axes(basis: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
@@ -198,9 +193,10 @@ def _plane_axes(basis: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
     return x, np.cross(z, x)
 
 
-def _peaks(scores: FloatArray) -> list[int]:
-    """Highest local maxima of scores on a circle."""
-    is_peak = (scores >= np.roll(scores, 1)) & (scores >= np.roll(scores, -1))
-    candidates = np.flatnonzero(is_peak)
-    order = np.lexsort((candidates, -scores[candidates]))
-    return [int(candidates[number]) for number in order[:_TURNS_PER_VECTOR]]
+def _peaks(scores: FloatArray) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the highest local maxima of each row, whose columns lie on a circle."""
+    is_peak = (scores >= np.roll(scores, 1, axis=1)) & (scores > np.roll(scores, -1, axis=1))
+    heights = np.where(is_peak, scores, -1.0)
+    columns = np.argsort(-heights, axis=1, kind="stable")[:, :_TURNS_PER_VECTOR]
+    rows = np.repeat(np.arange(len(scores)), columns.shape[1])
+    return rows, columns.ravel()

@@ -19,10 +19,8 @@ from exafel.io.geometry import Beam
 from exafel.stills.cell_symmetry import (
     invariant_metrics,
     lattice_points,
-    reciprocal_basis,
-    reciprocal_metric,
-    rotation_of,
 )
+from exafel.stills.setting import CellRestraint, move_setting, restraint_terms, setting_derivatives
 from exafel.stills.spectrum import (
     WaveNumbers,
     estimate_bandwidth,
@@ -37,18 +35,6 @@ _GROWTH = 1.3  # of the resolution limit from one round to the next
 _SPOTS_PER_PARAMETER = 4  # with which refinement starts, beyond the resolution to start with if need be
 _HUBER = 3.0  # standard errors from which on a residual counts linearly
 _CONVERGED = 1e-5  # relative change of the setting matrix, far below its error
-_GENERATORS = np.array(
-    [[[0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 0, 1], [0, 0, 0], [-1, 0, 0]], [[0, -1, 0], [1, 0, 0], [0, 0, 0]]],
-    dtype=np.float64,
-)
-
-
-@dataclass(frozen=True, eq=False)
-class CellRestraint:
-    """Weak knowledge of the cell: strain relative to `metric` is normal with standard deviation `sigma`."""
-
-    metric: FloatArray
-    sigma: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +56,8 @@ class Refined:
     residual
         Radial and azimuthal displacement, calculated minus observed (px), and distance from the Ewald sphere
         (1/angstrom), shape (n, 3).
+    spread
+        Standard deviations of the three displacements that the fit gives each spot, 1/angstrom, shape (n, 3).
     """
 
     A: FloatArray
@@ -78,6 +66,7 @@ class Refined:
     used: BoolArray
     wave_number: FloatArray
     residual: FloatArray
+    spread: FloatArray
 
     @property
     def n_used(self) -> int:
@@ -143,7 +132,7 @@ def refine_lattice(
             limit = min(limit * _GROWTH, finest)
             continue
         outlier[rows] = ~fit.used
-        current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A))
+        current = Refined(A, rows, hkl, fit.used, fit.wave_number, fit.displacement_px(A), np.sqrt(fit.variance))
         if limit >= finest and state is not None and _unchanged(state, current):
             return current
         state = current
@@ -238,50 +227,6 @@ def _minimise(
     return A
 
 
-def move_setting(A: FloatArray, metrics: FloatArray, step: FloatArray) -> FloatArray:
-    """Apply a step in the parameters to a setting matrix, exactly within the symmetry.
-
-    Parameters
-    ----------
-    A
-        Setting matrix, shape (3, 3).
-    metrics
-        Free reciprocal metrics from `invariant_metrics`, shape (n_free, 3, 3).
-    step
-        Rotation vector in the laboratory frame (rad), then strains along the free metrics, shape (3 + n_free,).
-        A strain of 1 along metric E adds E over the norm of A^-T E A^-1 / 2 to G*.
-    """
-    strains, scales = _strains(A, metrics)
-    metric = reciprocal_metric(A) + np.einsum("k,kij->ij", step[3:] / scales, metrics)
-    deformed = (np.eye(3) + np.einsum("k,kij->ij", step[3:], strains)) @ A
-    turn = _rotation(step[:3])
-    return np.asarray(turn @ rotation_of(deformed) @ reciprocal_basis(metric))
-
-
-def setting_derivatives(A: FloatArray, metrics: FloatArray) -> FloatArray:
-    """Differentiate r = A h by the parameters of `move_setting`: dr/dp = D_p r, shape (3 + n, 3, 3).
-
-    A change dG* of the reciprocal metric without rotation is the symmetric strain S = A^-T dG* A^-1 / 2 of
-    reciprocal space, because A^T S A + A^T S^T A = dG*.
-    """
-    return np.concatenate([_GENERATORS, _strains(A, metrics)[0]])
-
-
-def _strains(A: FloatArray, metrics: FloatArray) -> tuple[FloatArray, FloatArray]:
-    inverse = np.linalg.inv(A)
-    strains = 0.5 * inverse.T @ metrics @ inverse
-    scales = np.sqrt((strains**2).sum(axis=(1, 2)))
-    return strains / scales[:, None, None], scales
-
-
-def _rotation(vector: FloatArray) -> FloatArray:
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-12:
-        return np.asarray(np.eye(3) + np.einsum("k,kij->ij", vector, _GENERATORS))
-    K = np.einsum("k,kij->ij", vector / angle, _GENERATORS)
-    return np.asarray(np.eye(3) + np.sin(angle) * K + (1 - np.cos(angle)) * K @ K)
-
-
 def _normal_equations(
     A: FloatArray, metrics: FloatArray, fit: _Fit, restraint: CellRestraint
 ) -> tuple[float, FloatArray, FloatArray]:
@@ -298,19 +243,9 @@ def _normal_equations(
     gradient = weighted.T @ z.ravel()
     hessian = weighted.T @ flat
     if len(metrics):
-        prior = _restraint(A, metrics, restraint)
+        prior = restraint_terms(A, metrics, restraint)
         cost, gradient[3:], hessian[3:, 3:] = cost + prior[0], gradient[3:] + prior[1], hessian[3:, 3:] + prior[2]
     return float(cost), gradient, hessian
-
-
-def _restraint(A: FloatArray, metrics: FloatArray, restraint: CellRestraint) -> tuple[float, FloatArray, FloatArray]:
-    inverse = np.linalg.inv(A)
-    strain = 0.5 * inverse.T @ (reciprocal_metric(A) - restraint.metric) @ inverse
-    strains, _ = _strains(A, metrics)
-    flat = strains.reshape(len(metrics), 9)
-    scale = 1.0 / restraint.sigma**2
-    # The reference strain is taken in the present frame; its own change with A is of second order in the strain.
-    return 0.5 * scale * float((strain**2).sum()), scale * flat @ strain.ravel(), scale * flat @ flat.T
 
 
 def _assign(A: FloatArray, hall: str, spots: SpotVectors, tolerance: float, limit: float) -> tuple[IntArray, IntArray]:

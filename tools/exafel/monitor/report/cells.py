@@ -111,5 +111,5 @@ def _add_clusters(section: Section, clusters: Sequence[Mapping[str, Any]]) -> No
 
 def _cluster_row(number: int, cluster: Mapping[str, Any]) -> tuple[Any, ...]:
     pairs = zip(cluster["median"], cluster["robust_sigma"], strict=True)
-    cell = tuple(f"{median:.2f} ± {sigma:.2f}" for median, sigma in pairs)
+    cell = tuple(f"{median:.2f}\u202f±\u202f{sigma:.2f}" if sigma > _SAME else f"{median:g}" for median, sigma in pairs)
     return (number, cluster["size"], percent(cluster["fraction"]), cluster["space_group"], *cell)

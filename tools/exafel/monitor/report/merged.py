@@ -16,7 +16,6 @@ from exafel.monitor.report.trial import Trial
 _PERCENT = "%"
 _COLUMNS = (
     ("n_unique", "unique", ""),
-    ("n_possible", "possible", ""),
     ("completeness", "compl. (%)", _PERCENT),
     ("multiplicity", "multiplicity", ".2f"),
     ("n_obs", "obs.", ""),
@@ -78,7 +77,7 @@ def _shell_table(shells: Sequence[Shell], overall: Shell) -> Table:
     columns = [item for item in _COLUMNS if any(shell.get(item[0]) is not None for shell in shells)]
     head = ("resolution (Å)", *(name for _, name, _ in columns))
     rows = tuple(_shell_row(shell, columns) for shell in shells)
-    keys = ("d_max", "d_min", *(key for key, _, _ in _COLUMNS))
+    keys = ("d_max", "d_min", "n_possible", *(key for key, _, _ in _COLUMNS))
     numbers = Numbers("resolution-shells", {key: [shell.get(key) for shell in shells] for key in keys})
     caption = "By resolution, in shells of equal volume. Pairs are reflections that both halves have."
     return Table(caption, head, rows, total=_shell_row(overall, columns), numbers=numbers)

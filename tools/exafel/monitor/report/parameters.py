@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from exafel.config.base import models_in
 from exafel.config.workflow import WorkflowConfig
@@ -38,22 +39,36 @@ def step_parameters(step: str, config: Mapping[str, Any]) -> list[Parameter]:
     """Every parameter of a step's resolved configuration; of an unknown step, without defaults and descriptions."""
     section = WorkflowConfig.model_fields.get(step)
     models = [] if section is None else models_in(section.annotation)
-    return list(_walk(models, config, ""))
+    return list(_walk(models, config, _defaults_of(models), ""))
 
 
-def _walk(models: list[type[BaseModel]], values: Mapping[str, Any], prefix: str) -> Iterator[Parameter]:
+def _defaults_of(models: list[type[BaseModel]]) -> dict[str, Any]:
+    """Defaults of a step's section; empty where it cannot be made without the user's own values."""
+    try:
+        return models[0]().model_dump(mode="json") if models else {}
+    except ValidationError:
+        return {}
+
+
+def _walk(
+    models: list[type[BaseModel]], values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str
+) -> Iterator[Parameter]:
+    """Go through a section; a variant of a union that is not the default one is compared with its own defaults."""
     model = _variant(models, values)
     for name, value in values.items():
         field = None if model is None else model.model_fields.get(name)
         inner = [] if field is None else models_in(field.annotation)
+        default = defaults[name] if name in defaults else None if field is None else _own_default(field)
         if isinstance(value, Mapping) and (inner or field is None):
-            yield from _walk(inner, value, f"{prefix}{name}.")
-            continue
-        default = None if field is None else field.get_default(call_default_factory=True)
-        default = None if default is PydanticUndefined else _as_json(default)
-        known = field is not None
-        description = (field.description or "") if field is not None else ""
-        yield Parameter(prefix + name, value, default, known and value != default, description)
+            yield from _walk(inner, value, default if isinstance(default, Mapping) else {}, f"{prefix}{name}.")
+        else:
+            description = "" if field is None else field.description or ""
+            yield Parameter(prefix + name, value, default, field is not None and value != default, description)
+
+
+def _own_default(field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True)
+    return None if default is PydanticUndefined else to_jsonable_python(default)
 
 
 def _variant(models: list[type[BaseModel]], values: Mapping[str, Any]) -> type[BaseModel] | None:
@@ -61,14 +76,8 @@ def _variant(models: list[type[BaseModel]], values: Mapping[str, Any]) -> type[B
     fitting = [model for model in models if set(values) <= set(model.model_fields)]
     for model in fitting:
         literals = {
-            name: field.default for name, field in model.model_fields.items() if name in ("type", "model", "method")
+            name: field for name, field in model.model_fields.items() if get_origin(field.annotation) is Literal
         }
-        if len(fitting) == 1 or all(values.get(name) == default for name, default in literals.items()):
+        if all(values.get(name) in get_args(field.annotation) for name, field in literals.items()):
             return model
-    return fitting[0] if fitting else None
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
+    return None

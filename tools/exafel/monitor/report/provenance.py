@@ -20,7 +20,8 @@ def provenance_section(trial: Trial) -> Section:
     section.add(Table("Steps in the order in which data walk through them.", head, rows))
     for step in trial.steps.values():
         if step.remark:
-            section.note(f"The step {step.name} is {step.state}: {step.remark}.", warning=True)
+            joint = ", but" if step.state == "finished" else ":"
+            section.note(f"The step {step.name} is {step.state}{joint} {step.remark}.", warning=True)
     section.numbers = {name: _numbers(step) for name, step in trial.steps.items()}
     return section
 

@@ -126,7 +126,7 @@ def _along_the_run(shots: pd.DataFrame, n_bins: int) -> Figure:
         axes = figure.subplots()
         for values, colour, alpha, label in (
             (hits / sizes, "grey", 0.35, "hits of all shots"),
-            (indexed / sizes, "blue", 0.6, "indexed of all shots"),
+            (indexed / sizes, "blue", 0.5, "indexed of all shots"),
         ):
             axes.stairs(100 * values, edges, fill=True, color=COLOURS[colour], alpha=alpha, label=label)
         steps = 100 * np.append(of_hits, of_hits[-1])

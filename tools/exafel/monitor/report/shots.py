@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +63,21 @@ def read_shots(step: StepFolder | None) -> Shots | None:
     shots: list[tuple[Any, ...]] = []
     lattices: list[tuple[Any, ...]] = []
     for path in files:
-        for row in _rows(path):
-            shots.append(_shot(row))
-            lattices.extend(_lattice(row["shot"], item) for item in row.get("lattices", ()))
+        try:
+            _read_table(path, shots, lattices)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"cannot read the table of shots: {error!r}", where=path) from error
     table = pd.DataFrame(shots, columns=list(SHOT_COLUMNS)).sort_values("shot", kind="stable", ignore_index=True)
     found = pd.DataFrame(lattices, columns=list(LATTICE_COLUMNS))
     return Shots(table, found if len(found) else _lattices_of_experiments(step))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for line in stream:
-                yield json.loads(line)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the table of shots: {error}", where=path) from error
+def _read_table(path: Path, shots: list[tuple[Any, ...]], lattices: list[tuple[Any, ...]]) -> None:
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            row = json.loads(line)
+            shots.append(_shot(row))
+            lattices.extend(_lattice(row["shot"], item) for item in row.get("lattices", ()))
 
 
 def _shot(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -69,10 +69,11 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
 
 def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dict[str, dict[str, float]]:
     """Phases that do not overlap: in place of the stills step's loop over shots, the phases in it and what is left."""
+    inner = inner if "shots" in phases else set()
     inside = {name: dict(phases[name]) for name in _SHOT_PHASES if name in inner and name in phases}
     result: dict[str, dict[str, float]] = {}
     for name, times in phases.items():
-        if name == "shots" and inside:
+        if name == "shots":
             rest = {key: times[key] - sum(part[key] for part in inside.values()) for key in ("wall_s", "cpu_s")}
             result |= inside | {"waiting": {key: max(value, 0.0) for key, value in rest.items()}}
         elif name not in inside:

@@ -33,14 +33,14 @@ def truth_section(trial: Trial) -> Section | None:
 def _facts(summary: Mapping[str, Any]) -> Facts:
     angle = summary.get("misorientation_deg") or {}
     cell = summary.get("cell_rms_angstrom") or []
+    wrong, false = summary.get("n_wrong"), summary.get("n_false")
     return Facts(
         (
             Fact("Misorientation", f"{text(angle.get('median'), 3)}°", f"median; largest {text(angle.get('max'), 3)}°"),
             Fact("Cell error", " ".join(f"{value:.4f}" for value in cell) or "–", "rms of a, b, c (Å)", wide=True),
             Fact("Lattices compared", text(summary.get("n")), f"of {text(summary.get('n_true'))} true crystals"),
-            Fact("Wrong", text(summary.get("n_wrong")), "lattices far off in orientation"),
-            Fact("False", text(summary.get("n_false")), "lattices where no crystal was hit"),
-            Fact("CC with true intensities", text(summary.get("cc_true"), 4)),
+            Fact("Wrong, false", f"{text(wrong)}, {text(false)}", "lattices far off, or where no crystal was hit"),
+            Fact("CC", text(summary.get("cc_true"), 4), "of merged with true intensities"),
         )
     )
 
