@@ -50,8 +50,13 @@ def test_the_error_of_a_step_is_one_line_and_its_exit_code(
 def test_a_wrong_configuration_starts_nothing(
     parsl_sfx: Any, tiny: Mapping[str, Any], save: Callable[[Path, Mapping[str, Any]], Path], tmp_path: Path
 ) -> None:
-    config = save(tmp_path, {**tiny, "dataste": "x"})
-    done = parsl_sfx.run("--config", config, "--results", tmp_path / "results")
-    assert done.returncode == 2
-    assert done.stdout == f"exafel: {config}: unknown key 'dataste', did you mean 'dataset'?\n"
+    for change, line in (
+        ({"dataste": "x"}, "config.yaml: unknown key 'dataste', did you mean 'dataset'?\n"),
+        ({"simulate": None}, "exafel: images: there are no images (name image folders, or give a simulate section)\n"),
+    ):
+        done = parsl_sfx.run("--config", save(tmp_path, {**tiny, **change}), "--results", tmp_path / "results")
+        assert done.returncode == 2
+        assert done.stdout.startswith("exafel: ")
+        assert done.stdout.endswith(line)
+        assert done.stdout.count("\n") == 1
     assert not (tmp_path / "results").exists()

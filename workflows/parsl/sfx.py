@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from parsl.providers import LocalProvider
 
 from exafel.config.workflow import WorkflowConfig, load_workflow_config
 from exafel.errors import EngineError, ExafelError
-from exafel.steps.chain import chain_of, trial_folder, write_config
+from exafel.steps.chain import Link, chain_of, trial_folder, write_config
 
 
 @python_app
@@ -54,11 +55,11 @@ def local_config(run_dir: Path) -> Config:
     return Config(executors=[executor], run_dir=str(run_dir), strategy="none", usage_tracking=0)
 
 
-def submit(config: WorkflowConfig, ranks: int) -> dict[str, Future[dict[str, Any]]]:
+def submit(config: WorkflowConfig, links: Iterable[Link], ranks: int) -> dict[str, Future[dict[str, Any]]]:
     """Submit every step of the chain; return their futures by name."""
     data = config.model_dump(mode="json")
     futures: dict[str, Future[dict[str, Any]]] = {}
-    for link in chain_of(config):
+    for link in links:
         futures[link.step] = run_step(data, link.step, ranks, *(futures[name] for name in link.after))
     return futures
 
@@ -93,9 +94,10 @@ def collect(futures: dict[str, Future[dict[str, Any]]]) -> dict[str, dict[str, A
 
 def run(config: WorkflowConfig, ranks: int) -> dict[str, dict[str, Any]]:
     """Run the chain on this machine and return the steps' summaries; Parsl's own files go beside the results."""
+    links = chain_of(config)
     write_config(config)
     with parsl.load(local_config(trial_folder(config).absolute() / "logs" / "parsl")):
-        return collect(submit(config, ranks))
+        return collect(submit(config, links, ranks))
 
 
 def main(arguments: list[str] | None = None) -> int:
