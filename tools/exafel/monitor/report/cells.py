@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from exafel.monitor.report.blocks import Figure, Section, Table
+from exafel.monitor.report.blocks import Figure, Section, Table, text
 from exafel.monitor.report.charts import WIDE_INCHES, canvas, histogram, histogram_numbers, svg
 from exafel.monitor.report.merged import percent
 from exafel.monitor.report.shots import CELL_COLUMNS
@@ -41,7 +41,7 @@ def cells_section(trial: Trial, lattices: pd.DataFrame | None, n_bins: int) -> S
         rows = tuple((label, *(f"{value:.3f}" for value in statistics[name].values())) for name, label in _NAMES)
         section.add(
             Table(
-                f"Cells of {len(lattices)} lattices.",
+                f"Cells of {text(len(lattices))} lattices.",
                 ("parameter", "median", "mean", "standard deviation", "5 %", "95 %"),
                 rows,
             )

@@ -75,9 +75,8 @@ def _variant(models: list[type[BaseModel]], values: Mapping[str, Any]) -> type[B
     """Find the model that values were made by: among the variants of a union, the one whose literals agree."""
     fitting = [model for model in models if set(values) <= set(model.model_fields)]
     for model in fitting:
-        literals = {
-            name: field for name, field in model.model_fields.items() if get_origin(field.annotation) is Literal
-        }
-        if all(values.get(name) in get_args(field.annotation) for name, field in literals.items()):
+        annotations = {name: field.annotation for name, field in model.model_fields.items()}
+        literals = {name: get_args(kind) for name, kind in annotations.items() if get_origin(kind) is Literal}
+        if all(values.get(name) in allowed for name, allowed in literals.items()):
             return model
     return None

@@ -89,7 +89,7 @@ def _outcome_table(shots: pd.DataFrame) -> Table:
     for outcome, reasons in reason_counts(shots).items():
         n_outcome = sum(reasons.values())
         shown = list(reasons.items())[:8]
-        words = "; ".join(f"{reason} ({count})" for reason, count in shown if reason)
+        words = "; ".join(f"{reason} ({text(count)})" for reason, count in shown if reason)
         if len(reasons) > len(shown):
             words += f"; and {len(reasons) - len(shown)} more"
         rows.append((outcome.replace("_", " "), n_outcome, percent(n_outcome / total), words))

@@ -163,8 +163,9 @@ def _ring_resolutions(shot: ShotView) -> list[float]:
 
 
 def _key(shot: ShotView) -> str:
-    circles = f"Circles: {text(len(shot.spots))} spots found."
-    return f"{circles} Squares: {text(len(shot.predicted))} reflections predicted." if len(shot.predicted) else circles
+    found, predicted = len(shot.spots), len(shot.predicted)
+    parts = [f"Circles: {text(found)} spots found." if found else "Its spots were not kept."]
+    return " ".join(parts + [f"Squares: {text(predicted)} reflections predicted."] * (predicted > 0))
 
 
 def _densest(places: FloatArray, shape: tuple[int, ...]) -> tuple[float, float]:
