@@ -239,6 +239,18 @@ def spoil_by_not_finishing(trial: Path) -> str:
     return "The step stills is unfinished"
 
 
+def test_a_run_in_which_nothing_was_indexed_shows_why(full_trial: Path, results_maker: Any, tmp_path: Path) -> None:
+    """Such a run ends without a manifest, and leaves its table of shots and their spots."""
+    outcomes = ["no_hit", "not_indexed", "not_indexed"]
+    maker = results_maker(tmp_path / "lysozyme" / "002")
+    maker.stills(outcomes, full_trial / "simulate" / "rank-00000.h5")
+    (maker.trial / "stills" / "manifest.json").unlink()
+    sections = sections_of(maker.trial, tmp_path / "out")
+    assert sections["overview"]["absent"] == ["stills", "cells", "merge"]
+    assert sections["shots"]["outcomes"] == {"not_indexed": 2, "no_hit": 1}
+    assert sections["images"]["missed"]["n_spots_drawn"] == 7
+
+
 def spoil_table(trial: Path) -> str:
     (trial / "stills" / "rank-00001_shots.jsonl").write_text('{"shot": 1}\n')
     return "rank-00001_shots.jsonl: cannot read the table of shots"

@@ -46,7 +46,7 @@ class TypicalShot(NamedTuple):
 
 def pictures_section(trial: Trial, shots: Shots | None, config: ReportConfig) -> Section | None:
     """Draw an integrated shot and a hit that was not indexed; None where there are no shots, or on request."""
-    step = trial.finished("stills")
+    step = trial.steps.get("stills")
     if step is None or shots is None or not config.draw_images:
         return None
     section = Section("images", "Images")
