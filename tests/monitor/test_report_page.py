@@ -281,6 +281,21 @@ def test_damage_costs_what_is_damaged_and_is_said(own_trial: Path, tmp_path: Pat
     assert sections["merge"]["cc_half"] == 0.955, "what is not damaged is there"
 
 
+def test_what_another_version_wrote_costs_its_section_alone(own_trial: Path, tmp_path: Path) -> None:
+    for step, key, other in (("cells", "clusters", [{"size": 3}]), ("merge", "shells", [{"n_unique": 3}])):
+        path = own_trial / step / "manifest.json"
+        manifest = json.loads(path.read_bytes())
+        manifest["summary"][key] = other
+        path.write_text(json.dumps(manifest))
+    sections = sections_of(own_trial, tmp_path / "out")
+    assert {"shots", "lattices", "truth"} <= set(sections)
+    assert not {"cells", "merge"} & set(sections)
+    notes = sections["overview"]["notes"]
+    assert [note.split(" have ")[0] for note in notes] == [
+        "Could not be read: the unit cells", "Could not be read: the merge statistics"
+    ]  # fmt: skip
+
+
 def test_images_that_are_gone_are_said_in_the_page(own_trial: Path, tmp_path: Path) -> None:
     for path in (own_trial / "stills").glob("*_shots.jsonl"):
         path.write_text(path.read_text().replace("rank-00000.h5", "gone.h5"))

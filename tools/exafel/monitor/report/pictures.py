@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from exafel.config.report import ReportConfig
-from exafel.errors import ExafelError
+from exafel.errors import ExafelError, InputError
 from exafel.io.experiment import Experiment, ImageRef, experiment_identifier
 from exafel.io.expt import read_expt
 from exafel.io.frames import open_frames
@@ -120,7 +120,10 @@ def _view(step: StepFolder, shot: TypicalShot, strong: ReflectionTable, name: st
     if not len(spots):
         spots = _marks(_table(step, "indexed", shot.rank), identifiers, "xyzobs.px.value")
     predicted = _marks(_table(step, "refl", shot.rank) if identifiers else None, identifiers, "xyzcal.px")
-    mosaic = assemble(source.frame(index), source.mask(index), detector, beam)
+    frames = source.frame(index)
+    if [np.shape(frame) for frame in frames] != [panel.shape for panel in detector.panels]:
+        raise InputError("the image does not have the panels of the detector", where=shot.image.path)
+    mosaic = assemble(frames, source.mask(index), detector, beam)
     return ShotView(name, shot.image.label, mosaic, detector, beam, spots, predicted)
 
 
