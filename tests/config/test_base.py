@@ -64,7 +64,7 @@ def test_overrides_go_over_the_file(tmp_path: Path) -> None:
 def test_explain_tells_meaning_type_and_default() -> None:
     text = explain_key(Outer, "inner.threshold")
     assert "Threshold, photons." in text
-    assert "float" in text
+    assert "number > 0" in text
     assert "1.0" in text
     with pytest.raises(ConfigError, match=r"did you mean 'threshold'"):
         explain_key(Outer, "inner.treshold")

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from exafel.config.base import validate
+from exafel.config.base import known_keys, validate
 from exafel.config.stills import StillsConfig
 from exafel.engines.dials import _interpreter
-from exafel.engines.dials_phil import phil_text, select_images, without_equivalent
+from exafel.engines.dials_phil import EQUIVALENTS, phil_text, select_images, without_equivalent
 from exafel.io.experiment import ImageRef
 
 CONFIG = {
     "engine": "dials",
     "spotfinding": {"gain": 25.0, "kernel_size": [4, 5], "min_spot_size": 2, "min_spots": 20, "ice_ring_width": 0.002},
     "indexing": {"unit_cell": [92.9, 92.9, 130.4, 90, 90, 120], "space_group": "P 61 2 2", "max_lattices": 2},
+    "integration": {"d_min": 1.7, "significance_filter": {"isigi_cutoff": 0.5}},
+    "geometry": {"wavelength_angstrom": 1.27, "reference": "refined.expt"},
 }
 
 
@@ -39,6 +41,10 @@ def test_every_parameter_reaches_its_equivalent() -> None:
     assert phil["indexing.known_symmetry.unit_cell"] == "92.9 92.9 130.4 90.0 90.0 120.0"
     assert phil["indexing.known_symmetry.space_group"] == '"P 61 2 2"'
     assert phil["indexing.stills.refine_candidates_with_known_symmetry"] == "True"
+    assert phil["prediction.d_min"] == "1.7"
+    assert (phil["significance_filter.enable"], phil["significance_filter.isigi_cutoff"]) == ("True", "0.5")
+    assert phil["geometry.beam.wavelength"] == "1.27"
+    assert phil["input.reference_geometry"] == f'"{Path("refined.expt").resolve()}"', "it runs in another folder"
     assert phil["output.composite_output"] == "True"
     assert phil["input.file_list"] == '"files.txt"'
 
@@ -53,6 +59,13 @@ def test_dials_own_parameters_go_over_the_mapped_ones() -> None:
 def test_what_dials_has_no_parameter_for_is_named() -> None:
     assert without_equivalent(config()) == []
     assert without_equivalent(config(indexing={"min_indexed": 11})) == ["indexing.min_indexed"]
+    assert without_equivalent(config(keep_spots_of=3, chunk_size=2)) == ["chunk_size"]
+
+
+def test_the_table_names_real_keys() -> None:
+    for key in EQUIVALENTS:
+        *sections, name = key.split(".")
+        assert name in known_keys(StillsConfig, tuple(sections)), key
 
 
 def test_a_tag_is_written_so_that_phil_reads_it_back() -> None:

@@ -98,6 +98,17 @@ def test_containers_hold_what_the_table_says(finished: tuple[Path, stills.Stills
     assert events["reason"][events["stage"] == Stage.FAIL].tolist() == [b"no_hit"]
 
 
+def test_strong_spots_of_the_first_shots_alone_are_kept(still_images: Path, tmp_path: Path) -> None:
+    settings = config(keep_spots_of=2)
+    stills.run(stills.request(settings, [still_images], tmp_path), SerialComm())
+    manifest = read_manifest(tmp_path)
+    (strong,) = (read_refl(path) for path in manifest.files(tmp_path, "strong"))
+    rows = [json.loads(line) for line in manifest.files(tmp_path, "shots")[0].read_text().splitlines()]
+    assert list(strong.identifiers.values()) == [row["identifiers"][0] for row in rows[:2]]
+    assert np.bincount(strong["id"]).tolist() == [row["n_spots"] for row in rows[:2]]
+    assert rows[5]["n_spots"] > 16
+
+
 def test_a_second_run_does_nothing(finished: tuple[Path, stills.StillsSummary], still_images: Path) -> None:
     out, summary = finished
     before = (out / "manifest.json").stat().st_mtime_ns

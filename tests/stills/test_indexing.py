@@ -172,6 +172,7 @@ def test_simulated_lysozyme_is_indexed_better_than_the_peer_does(shared_data: Pa
         lattices = index_shot(spots, source.detector(number), source.beam(number), config)
         assert len(lattices) == 1
         crystal = lattices[0].crystal
+        assert max(lattices[0].rmsd_px) < 0.35
         A = np.linalg.inv((np.array(image["U"]) @ orthogonalization(image["cell"])).T)
         angles.append(misorientation_deg(crystal.A, A, group))
         errors.append((crystal.cell[0] - image["cell"][0], crystal.cell[2] - image["cell"][2]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import gemmi
@@ -13,7 +14,9 @@ from scipy.stats import chi2
 from exafel.arrays import FloatArray
 from exafel.config.indexing import RefinementConfig
 from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.expt import read_expt
 from exafel.io.geometry import Beam, Spectrum
+from exafel.io.refl import read_refl
 from exafel.stills import refinement
 from exafel.stills.cell_symmetry import (
     centring_vectors,
@@ -207,6 +210,21 @@ def test_rotation_onto_the_ewald_sphere_keeps_the_length(seed: int, wavelength: 
     outside = np.linalg.norm(s0 / wavelength + r, axis=1) > 1 / wavelength
     clear = np.abs(delta_psi) > 1e-9
     np.testing.assert_array_equal((delta_psi > 0)[clear], outside[clear])
+
+
+@pytest.mark.data
+def test_rays_and_angles_are_those_of_dials(shared_data: Path) -> None:
+    folder = shared_data / "dials_thaumatin"
+    experiments, table = read_expt(folder / "idx-0000_integrated.expt"), read_refl(folder / "idx-0000_integrated.refl")
+    for number, experiment in enumerate(experiments):
+        predicted = table.select(table["id"] == number)
+        beam, crystal = experiment.beam, experiment.crystal
+        assert crystal is not None
+        r = predicted["miller_index"] @ crystal.A.T
+        s1, delta_psi = rotate_to_ewald(r, beam.s0 * beam.wavelength_angstrom, 1 / beam.wavelength_angstrom)
+        np.testing.assert_allclose(s1, predicted["s1"], atol=1e-12)
+        # DIALS counts points inside the sphere as positive
+        np.testing.assert_allclose(-delta_psi, predicted["delpsical.rad"], atol=1e-10)
 
 
 def test_variances_follow_a_power_law_of_the_covariates() -> None:

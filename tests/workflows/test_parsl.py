@@ -30,7 +30,7 @@ def test_the_results_are_those_of_snakemake(parsl_sfx: Any, finished: Any, tmp_p
 
 
 def test_what_snakemake_has_finished_is_up_to_date(parsl_sfx: Any, finished: Any) -> None:
-    done = parsl_sfx.run("--config", finished.config, "--json", stderr=subprocess.DEVNULL)
+    done = parsl_sfx.run("--config", finished.config, "--ranks", "1", "--json", stderr=subprocess.DEVNULL)
     assert done.returncode == 0
     assert all(summary["up_to_date"] for summary in json.loads(done.stdout).values())
 
@@ -39,7 +39,7 @@ def test_the_error_of_a_step_is_one_line_and_its_exit_code(
     parsl_sfx: Any, tiny: Mapping[str, Any], save: Callable[[Path, Mapping[str, Any]], Path], tmp_path: Path
 ) -> None:
     config = save(tmp_path, {**tiny, "simulate": {**tiny["simulate"], "n_shots": 3, "no_hit_fraction": 1.0}})
-    done = parsl_sfx.run("--config", config, "--results", tmp_path / "results")
+    done = parsl_sfx.run("--config", config, "--results", tmp_path / "results", "--ranks", "1")
     assert done.returncode == 3, done.stdout
     lines = done.stdout.splitlines()
     assert lines[0] == "simulate: done"

@@ -154,7 +154,7 @@ def test_snakemakes_own_report_embeds_ours(snakemake: Any, finished: Any, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_its_finished_shots(
+def test_a_killed_run_goes_on_from_its_finished_shots_and_sees_new_images(
     snakemake: Any, finished: Any, tiny: Mapping[str, Any], save: Save, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -178,6 +178,10 @@ def test_a_killed_run_goes_on_from_its_finished_shots(
     twice = {shot for shot, count in Counter(started(trial)).items() if count > 1}
     assert len(twice) <= 2 * RANKS, "only what was in hand when the kill came, and not yet on disk, is done again"
     assert len(set(before) - twice) >= len(before) - RANKS
+
+    assert "Nothing to be done" in snakemake.run(*options).stdout
+    os.link(next(images.iterdir()), images / "one-more.h5")
+    assert planned(snakemake.run(*options, "--dry-run").stdout) == {"stills"}
 
 
 def kill_during(command: list[str], condition: Callable[[], bool]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_origin
 
+import yaml
 from pydantic import BaseModel
 
 from exafel.config.base import models_in
@@ -70,6 +71,12 @@ def parameters(model: type[BaseModel]) -> Iterator[Parameter]:
             models=models,
             section=(type(value) if isinstance(value, BaseModel) else models[0]) if is_section else None,
         )
+
+
+def one_line_yaml(value: Any) -> str:
+    """Write plain data as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()
 
 
 def _plain(value: Any) -> Any:

@@ -13,12 +13,10 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
-from exafel.config.describe import parameters
+from exafel.config.describe import one_line_yaml, parameters
 from exafel.config.workflow import WorkflowConfig
 
 _NOTE = "Generated from the models in exafel.config by `python -m exafel.config.generate --fix`; edits here are lost."
@@ -69,7 +67,7 @@ def _defaults(model: type[BaseModel], depth: int) -> Iterator[str]:
         for line in textwrap.wrap(comment, _WIDTH - len(indent)):
             yield f"{indent}# {line}"
         if item.section is None:
-            yield f"{indent}{item.name}: {_flow(item.default)}"
+            yield f"{indent}{item.name}: {one_line_yaml(item.default)}"
         elif item.optional:  # the section is off by default, so what it would hold is shown as a comment
             yield f"{indent}{item.name}: null"
             yield from (f"{indent}# {line}" for line in _defaults(item.section, 1) if line)
@@ -80,12 +78,6 @@ def _defaults(model: type[BaseModel], depth: int) -> Iterator[str]:
             yield from _defaults(item.section, depth + 1)
 
 
-def _flow(value: Any) -> str:
-    """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).strip()
-    return text.removesuffix("\n...").strip() if text.endswith("...") else text
-
-
 def _tables(model: type[BaseModel], prefix: str, variant: str = "") -> Iterator[str]:
     items = list(parameters(model))
     if prefix:
@@ -93,7 +85,7 @@ def _tables(model: type[BaseModel], prefix: str, variant: str = "") -> Iterator[
     yield from ("", _one_line(model.__doc__))
     yield from ("", "| key | default | values | meaning |", "|---|---|---|---|") if items else ()
     for item in items:
-        default = "" if item.section or item.required else f"`{_flow(item.default)}`"
+        default = "" if item.section or item.required else f"`{one_line_yaml(item.default)}`"
         kind = "section" + (", optional" if item.optional else "") if item.section else item.kind
         meaning = item.description.replace("<", "&lt;")
         cells = (f"`{prefix}{item.name}`", default, kind.replace("<", "&lt;"), meaning)

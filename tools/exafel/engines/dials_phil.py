@@ -47,7 +47,7 @@ EQUIVALENTS: dict[str, tuple[str, ...]] = {
 }
 """Keys of `StillsConfig` and the parameters of dials.stills_process that mean the same."""
 
-_ELSEWHERE = ("engine", "dials")  # said by choosing the engine, and passed on as they stand
+_ELSEWHERE = ("engine", "dials", "keep_spots_of")  # said by choosing the engine, passed on as is, the step's business
 
 _ALWAYS = {
     # every image is a shot of its own; files of one name in two folders are told apart only so

@@ -63,6 +63,9 @@ def imgcif_geometry(block: gemmi.cif.Block) -> tuple[Detector, Beam, tuple[Place
     for name, section in sections.items():
         fast, slow = (directions[section.axis_sets[i]] for i in (0, 1))
         origin, fast_axis, slow_axis = _frame(axes, fast["axis_id"], slow["axis_id"])
+        # As dxtbx does, the displacements are taken as those of the outer corner of the first pixel.
+        origin = origin + fast_axis * _float(fast.get("displacement"), 0.0)
+        origin = origin + slow_axis * _float(slow.get("displacement"), 0.0)
         limit = limits.get(section.array_id, {})
         panels.append(
             Panel(

@@ -15,7 +15,7 @@ from pydantic import Field
 from exafel.config.base import Model
 from exafel.config.cells import CellsConfig
 from exafel.errors import InputError, NothingUsableError
-from exafel.io.crystal import space_group
+from exafel.io.crystal import space_group_of_hall
 from exafel.io.experiment import Experiment
 from exafel.io.expt import read_expt
 from exafel.io.files import atomic_write, write_json
@@ -125,7 +125,7 @@ def _rows(file: Path) -> list[_Row]:
 
 def _row(experiment: Experiment) -> _Row:
     assert experiment.crystal is not None
-    group = space_group(experiment.crystal.space_group_hall).hm
+    group = space_group_of_hall(experiment.crystal.space_group_hall).hm
     return experiment.identifier, experiment.image.label, str(group), experiment.crystal.cell
 
 

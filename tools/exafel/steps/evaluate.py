@@ -12,7 +12,7 @@ from exafel.bragg.structure_factors import structure_factor_table
 from exafel.config.base import Model
 from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.errors import ConfigError, InputError, NothingUsableError
-from exafel.io.crystal import Crystal, space_group
+from exafel.io.crystal import Crystal, space_group_of_hall
 from exafel.io.expt import read_expt
 from exafel.io.files import write_json
 from exafel.io.manifest import MANIFEST_NAME, read_manifest
@@ -193,7 +193,7 @@ def _shells(request: StepRequest, config: EvaluateSfxConfig) -> tuple[Shell, ...
             raise InputError("no MTZ in this folder", where=merge, hint="give the folder of a merge step")
         path = files[0]
     merged, reference = read_mtz(path), read_mtz(request.inputs["mtz"][0])
-    group = space_group(reference.space_group)
+    group = space_group_of_hall(reference.space_group)
     apart = len(np.unique(np.concatenate([reference.hkl, -reference.hkl]), axis=0)) < 2 * len(reference.hkl)
     truth = structure_factor_table(reference.hkl, np.sqrt(reference.intensities()[0]), group, anomalous=apart)
     d = gemmi.UnitCell(*merged.cell).calculate_d_array(merged.hkl)

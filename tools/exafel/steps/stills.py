@@ -16,12 +16,14 @@ from exafel.engines.registry import stills_engine
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group
 from exafel.io.frames import open_frames
+from exafel.io.reflections import ReflectionTable
 from exafel.io.source import FrameSource
+from exafel.parallel import safe_pickle
 from exafel.parallel.comm import Communicator
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, StepSummary, require_paths
 from exafel.steps.stills_engine import process_by_engine
-from exafel.steps.stills_files import ShotRow, write_results
+from exafel.steps.stills_files import ShotRow, keeps_spots, write_results
 from exafel.stills.reader import ShotReader
 from exafel.stills.shot import Outcome, ShotResult, process_shot
 
@@ -152,6 +154,8 @@ def _process(
         while (first := counter.take(size)) < len(left):
             _show(bar, len(done) + first, tally)
             chunk = [process_shot(reader, number, config, step.emit) for number in left[first : first + size]]
+            for item in chunk:
+                item.spots = item.spots if keeps_spots(item, config) else ReflectionTable()
             spool.append(pickle.dumps(chunk))
             tally.update(item.outcome for item in chunk)
             results.extend(chunk)
@@ -167,7 +171,7 @@ def _resume(step: StepRun, comm: Communicator) -> list[ShotResult]:
     else:
         found = []
     mine = [path for path in comm.bcast(found) if int(path.stem.removeprefix("rank-")) % comm.size == comm.rank]
-    chunks: list[list[ShotResult]] = [pickle.loads(record) for path in mine for record in read_spool(path)]  # noqa: S301 - our own spool
+    chunks = [safe_pickle.loads(record, where=str(path)) for path in mine for record in read_spool(path)]
     return [item for chunk in chunks for item in chunk]
 
 

@@ -45,6 +45,7 @@ def _native(result: EngineShot, source: FrameSource, engine: str) -> ShotResult:
         image=source.image(result.shot),
         outcome=Outcome(result.outcome),
         reason=result.reason,
+        n_spots=len(result.spots),
         spots=result.spots,
         lattices=[_native_lattice(lattice) for lattice in result.lattices],
         cpu_s={engine: result.cpu_s},

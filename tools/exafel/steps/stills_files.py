@@ -63,7 +63,7 @@ def write_results(results: Sequence[ShotResult], config: StillsConfig, step: Ste
     lattices = [lattice for result in results for lattice in result.lattices]
     if lattices:
         _write_lattices(step, stem, lattices)
-    strong = [result for result in results if result.number < config.keep_spots_of and len(result.spots)]
+    strong = [result for result in results if keeps_spots(result, config) and len(result.spots)]
     if strong:
         table = ReflectionTable.concatenate([_strong_spots(result) for result in strong])
         _write_refl(step, step.out / f"{stem}_strong.refl", "strong", table)
@@ -72,6 +72,11 @@ def write_results(results: Sequence[ShotResult], config: StillsConfig, step: Ste
         stream.writelines(row.model_dump_json().encode() + b"\n" for row in rows)
     step.add_container(path, "shots", rows=len(rows))
     return rows
+
+
+def keeps_spots(result: ShotResult, config: StillsConfig) -> bool:
+    """Whether a shot's strong spots are kept for pictures; all shots' would fill memory and disk."""
+    return result.number < config.keep_spots_of
 
 
 def _write_lattices(step: StepRun, stem: str, lattices: Sequence[IntegratedLattice]) -> None:
@@ -108,7 +113,7 @@ def shot_row(result: ShotResult, rank: int) -> ShotRow:
         rank=rank,
         outcome=result.outcome.value,
         reason=result.reason,
-        n_spots=len(result.spots),
+        n_spots=result.n_spots,
         n_lattices=len(result.lattices),
         n_indexed=sum(len(lattice.indexed) for lattice in result.lattices),
         n_integrated=sum(len(lattice.integrated) for lattice in result.lattices),

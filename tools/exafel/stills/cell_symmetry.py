@@ -8,7 +8,7 @@ import gemmi
 import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
-from exafel.io.crystal import orthogonalization, space_group
+from exafel.io.crystal import orthogonalization, space_group_of_hall
 
 _SYMMETRIC = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
 
@@ -32,7 +32,8 @@ def invariant_metrics(hall: str) -> FloatArray:
         Symmetric matrices, orthonormal under the sum of products of elements, shape (n_free, 3, 3).
     """
     rotations = [
-        np.array(operation.rot, dtype=np.float64) / gemmi.Op.DEN for operation in space_group(hall).operations().sym_ops
+        np.array(operation.rot, dtype=np.float64) / gemmi.Op.DEN
+        for operation in space_group_of_hall(hall).operations().sym_ops
     ]
     units = np.zeros((6, 3, 3))
     for unit, (i, j) in zip(units, _SYMMETRIC, strict=True):
@@ -50,7 +51,7 @@ def invariant_metrics(hall: str) -> FloatArray:
 @lru_cache(maxsize=64)
 def centring_vectors(hall: str) -> FloatArray:
     """Lattice translations of a centred cell besides whole cells, fractions of the axes, shape (n, 3)."""
-    operations = space_group(hall).operations()
+    operations = space_group_of_hall(hall).operations()
     vectors = np.array(operations.cen_ops, dtype=np.float64).reshape(-1, 3) / gemmi.Op.DEN
     return np.asarray(vectors[vectors.any(axis=1)])
 
@@ -74,7 +75,7 @@ def constrain_setting(A: FloatArray, hall: str) -> FloatArray:
 def symmetrized(metric: FloatArray, hall: str) -> FloatArray:
     """Average of a reciprocal metric tensor over the operations of the group, shape (3, 3)."""
     total = np.zeros((3, 3))
-    operations = space_group(hall).operations().sym_ops
+    operations = space_group_of_hall(hall).operations().sym_ops
     for operation in operations:
         rotation = np.array(operation.rot, dtype=np.float64) / gemmi.Op.DEN
         total += rotation @ metric @ rotation.T

@@ -7,7 +7,7 @@ import numpy as np
 from exafel.arrays import BoolArray, FloatArray
 from exafel.config.indexing import IndexingConfig, UnitCell
 from exafel.errors import ConfigError
-from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.crystal import cell_from_basis, space_group, space_group_of_hall
 from exafel.io.geometry import Beam, Detector
 from exafel.io.reflections import ReflectionTable
 from exafel.stills.cell_symmetry import constrain_setting, reciprocal_metric, reference_setting
@@ -134,7 +134,7 @@ def search_spots(rlp: FloatArray, config: IndexingConfig) -> BoolArray:
 
 
 def _same(first: FloatArray, second: FloatArray, hall: str) -> bool:
-    return misorientation_deg(first, second, space_group(hall), equivalence="laue") < _SAME_DEG
+    return misorientation_deg(first, second, space_group_of_hall(hall), equivalence="laue") < _SAME_DEG
 
 
 def chance_exponent(found: Refined, n_spots: int, hkl_tolerance: float) -> float:

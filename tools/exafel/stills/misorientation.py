@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 
 from exafel.arrays import FloatArray
-from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.crystal import cell_from_basis, space_group_of_hall
 
 Equivalence = Literal["none", "laue", "lattice"]
 
@@ -17,7 +17,7 @@ Equivalence = Literal["none", "laue", "lattice"]
 @lru_cache(maxsize=64)
 def laue_rotations(hall: str) -> FloatArray:
     """Return `rotation_operations` of the Laue group of a space group given by its Hall symbol, shape (n, 3, 3)."""
-    operations = rotation_operations(space_group(hall))
+    operations = rotation_operations(space_group_of_hall(hall))
     operations.setflags(write=False)
     return operations
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from exafel import _kernels
 from exafel.arrays import FloatArray, IntArray
-from exafel.io.crystal import cell_from_basis, space_group
+from exafel.io.crystal import cell_from_basis, space_group_of_hall
 from exafel.stills.cell_symmetry import lattice_points
 from exafel.stills.misorientation import rotation_operations
 
@@ -76,7 +76,7 @@ def search_orientations(rlp: FloatArray, basis: FloatArray, hall: str, tolerance
 
 @lru_cache(maxsize=16)
 def _axes(basis: tuple[tuple[float, ...], ...], hall: str) -> tuple[_Axis, ...]:
-    rotations = rotation_operations(space_group(hall), cell_from_basis(np.array(basis))).transpose(0, 2, 1)
+    rotations = rotation_operations(space_group_of_hall(hall), cell_from_basis(np.array(basis))).transpose(0, 2, 1)
     unit = np.eye(3)
     axes: list[_Axis] = []
     for number in range(3):

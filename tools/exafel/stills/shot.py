@@ -65,8 +65,10 @@ class ShotResult:
     ----------
     outcome, reason
         How far it came, and why no farther.
+    n_spots
+        Number of its strong spots.
     spots
-        Its strong spots.
+        Its strong spots; empty where they were not to be kept.
     lattices
         Those integrated.
     sigma_px
@@ -79,6 +81,7 @@ class ShotResult:
     image: ImageRef
     outcome: Outcome = Outcome.NO_HIT
     reason: str = ""
+    n_spots: int = 0
     spots: ReflectionTable = field(default_factory=ReflectionTable)
     lattices: list[IntegratedLattice] = field(default_factory=list)
     sigma_px: tuple[float, float] | None = None
@@ -129,7 +132,7 @@ def process_shot(reader: ShotReader, number: int, config: StillsConfig, emit: Em
         emit(Stage.DONE, number, len(result.lattices), "")
     except _ShotError as failure:
         result.outcome, result.reason = failure.outcome, failure.reason
-        emit(Stage.FAIL, number, len(result.spots), failure.outcome.value)
+        emit(Stage.FAIL, number, result.n_spots, failure.outcome.value)
     return result
 
 
@@ -143,8 +146,9 @@ def _read(reader: ShotReader, number: int) -> Shot:
 def _find_lattices(shot: Shot, config: StillsConfig, result: ShotResult, emit: Emit) -> list[Lattice]:
     with _timed(result, "spotfind"), _failing_as(Outcome.NO_HIT):
         result.spots = find_spots(shot.frames, shot.masks, shot.detector, shot.beam, config.spotfinding)
-    emit(Stage.SPOTFIND, shot.number, len(result.spots), "")
-    if len(result.spots) < config.spotfinding.min_spots:
+    result.n_spots = len(result.spots)
+    emit(Stage.SPOTFIND, shot.number, result.n_spots, "")
+    if result.n_spots < config.spotfinding.min_spots:
         raise _ShotError(Outcome.NO_HIT, f"fewer than {config.spotfinding.min_spots} spots")
     with _timed(result, "index"), _failing_as(Outcome.REFINE_FAILED):
         lattices = index_shot(result.spots, shot.detector, shot.beam, config.indexing)

@@ -8,7 +8,7 @@ from scipy.special import ndtri
 from exafel.arrays import BoolArray, FloatArray
 
 MEDIAN_CHI2 = 0.4549  # median of the square of a standard normal deviate
-_CLIP = 9.0  # a squared deviation above three standard errors tells nothing more about the others
+_CLIP = 9.0  # a squared deviation above three standard errors says nothing of the others
 _MIN_FOR_OUTLIERS = 8  # with fewer the scale of the good ones is too uncertain
 _SLOPE_PRIOR = 1.0  # prior standard deviation of an exponent: spots too few to fit it leave it near zero
 
@@ -19,7 +19,8 @@ def fit_log_variance(
     """Variances whose logarithm is linear in some covariates, by maximum likelihood with a weak prior.
 
     For each component minimises sum ln v_i + m_i / v_i (normal residuals with second moment m_i) with
-    ln v = c_0 + sum_k c_k x_k by Fisher scoring; moments above nine variances are clipped.
+    ln v = c_0 + sum_k c_k x_k by Fisher scoring; moments above nine of the present variances, those of
+    outliers, do not count.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ def fit_log_variance(
     coefficients = np.zeros((everyone.shape[1], moment.shape[1]))
     coefficients[0] = np.log(np.maximum(np.median(moment, axis=0) / MEDIAN_CHI2, 1e-300))
     for _ in range(iterations):
-        ratio = np.minimum(moment / np.exp(design @ coefficients), _CLIP)
+        ratio = moment / np.exp(design @ coefficients)
+        ratio = np.where(ratio > _CLIP, 1.0, ratio)
         step = covariance @ (design.T @ (ratio - 1.0) - prior[:, None] * coefficients)
         coefficients += np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 0.01:

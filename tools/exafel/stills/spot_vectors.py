@@ -83,7 +83,6 @@ def spot_vectors(spots: ReflectionTable, detector: Detector, beam: Beam, *, floo
     frames = _frames(s1, s0)
     pixel = np.array([item.pixel_size_mm for item in detector.panels])[panel]
     wave_number = 1.0 / beam.wavelength_angstrom
-    intensity = spots["intensity.sum.value"] if "intensity.sum.value" in spots else np.ones(len(spots))
     return SpotVectors(
         s1_unit=s1,
         s0_unit=s0,
@@ -91,8 +90,18 @@ def spot_vectors(spots: ReflectionTable, detector: Detector, beam: Beam, *, floo
         frames=frames,
         px_per_rlp=distance / (wave_number * pixel.mean(axis=1)),
         variance_px2=_position_variances(spots, detector, panel, frames) + floor_px**2,
-        intensity=np.maximum(np.asarray(intensity, dtype=np.float64), 1e-6),
+        intensity=_intensities(spots),
     )
+
+
+def _intensities(spots: ReflectionTable) -> FloatArray:
+    """Intensities, from a tenth of their median on: the sum of a spot of noise can be anything, also negative."""
+    if "intensity.sum.value" not in spots:
+        return np.ones(len(spots))
+    intensity = np.asarray(spots["intensity.sum.value"], dtype=np.float64)
+    positive = intensity[intensity > 0]
+    floor = 0.1 * float(np.median(positive)) if len(positive) else 1.0
+    return np.maximum(intensity, floor)
 
 
 def _frames(s1: FloatArray, s0: FloatArray) -> FloatArray:

@@ -37,10 +37,14 @@ inline double reduced(const Prediction &p, double dx, double dy) {
   return p.mxx * dx * dx + 2 * p.mxy * dx * dy + p.myy * dy * dy;
 }
 
+// Radius of the circle of the foreground's area.
+inline double mean_radius(const Prediction &p) {
+  return 1 / std::sqrt(std::sqrt(std::max(p.mxx * p.myy - p.mxy * p.mxy, 1e-12)));
+}
+
 // Factor on the foreground's radii that reaches the background's far side.
 inline double outer_scale(const Prediction &p, const IntegrationParameters &q) {
-  const double mean_radius = 1 / std::sqrt(std::sqrt(std::max(p.mxx * p.myy - p.mxy * p.mxy, 1e-12)));
-  return 1 + q.gap + std::max(q.background, q.min_width_px / mean_radius);
+  return 1 + q.gap + std::max(q.background, q.min_width_px / mean_radius(p));
 }
 
 // Calls visit(x, y, squared reduced distance) for the pixels within `scale` foreground radii; false where the ellipse
@@ -164,9 +168,9 @@ Integrated integrate_one(const T *image, const uint8_t *mask, const uint8_t *cov
   r.background_mse = plane.mse;
   r.variance = q.gain * (std::fabs(r.intensity) + std::fabs(r.background_sum) * (1 + n / plane.used));
   r.x = p.x, r.y = p.y;
-  r.x_variance = r.y_variance = 1.0 / 12;
+  r.x_variance = r.y_variance = detail::mean_radius(p) * detail::mean_radius(p) / 4;  // of a flat disc
   const double significance = r.intensity / std::sqrt(std::max(r.variance, 1e-12));
-  if (significance < 1) return r;  // the counts do not say where the spot is: leave it where it was predicted
+  if (significance < 3) return r;  // the counts do not say where the spot is: leave it where it was predicted
   const double mx = wx / r.intensity, my = wy / r.intensity;
   if (reduced(p, mx, my) > 1) return r;
   each_pixel(p, 1.0, n_slow, n_fast, [&](int64_t x, int64_t y, double) {

@@ -1,0 +1,63 @@
+"""Pickles from disk that cannot run code: only data classes of this package and arrays come out of them.
+
+A spool or dataframe may lie where others can write. `pickle.load` would run whatever they put there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+from exafel.errors import InputError
+
+_ALLOWED = {
+    ("builtins", "complex"),
+    ("builtins", "frozenset"),
+    ("builtins", "set"),
+    ("collections", "OrderedDict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("pathlib", "Path"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "Path"),
+    ("pathlib._local", "PosixPath"),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        if module.startswith("exafel.") and name.isidentifier():  # no dotted path to what a module has imported
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
+        raise pickle.UnpicklingError(f"'{module}.{name}' is not allowed")
+
+
+def loads(data: bytes, *, where: str) -> Any:
+    """Read a pickle of this package's own data classes, numpy arrays and plain Python values.
+
+    Parameters
+    ----------
+    data
+        The pickle.
+    where
+        File that it comes from, for the message.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or holds something else.
+    """
+    try:
+        return _Unpickler(io.BytesIO(data)).load()
+    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"not a pickle of results: {error}", where=where, hint="delete it and run again") from error
