@@ -296,6 +296,16 @@ def test_what_another_version_wrote_costs_its_section_alone(own_trial: Path, tmp
     ]  # fmt: skip
 
 
+def test_simulated_images_are_found_where_the_results_were_moved(own_trial: Path, tmp_path: Path) -> None:
+    """Tables of shots name images as they were given, which may be relative to another folder."""
+    for path in (own_trial / "stills").glob("*_shots.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "file": "elsewhere/rank-00000.h5"}) + "\n" for row in rows))
+    sections = sections_of(own_trial, tmp_path / "out")
+    assert sections["images"]["integrated"]["n_predicted"] == 10
+    assert sections["images"]["notes"] == []
+
+
 def test_images_that_are_gone_are_said_in_the_page(own_trial: Path, tmp_path: Path) -> None:
     for path in (own_trial / "stills").glob("*_shots.jsonl"):
         path.write_text(path.read_text().replace("rank-00000.h5", "gone.h5"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,9 +111,9 @@ def _view(step: StepFolder, shot: TypicalShot, strong: ReflectionTable, name: st
     InputError
         A file is missing or damaged.
     """
-    source = open_frames([shot.image.path])
-    index = shot.image.index or 0
     experiments = _experiments(step, shot)
+    source = open_frames([_image_file(step, shot, experiments)])
+    index = shot.image.index or 0
     detector = experiments[0].detector if experiments else source.detector(index)
     beam = experiments[0].beam if experiments else source.beam(index)
     identifiers = {experiment.identifier for experiment in experiments}
@@ -125,6 +126,13 @@ def _view(step: StepFolder, shot: TypicalShot, strong: ReflectionTable, name: st
         raise InputError("the image does not have the panels of the detector", where=shot.image.path)
     mosaic = assemble(frames, source.mask(index), detector, beam)
     return ShotView(name, shot.image.label, mosaic, detector, beam, spots, predicted)
+
+
+def _image_file(step: StepFolder, shot: TypicalShot, experiments: Sequence[Experiment]) -> Path:
+    """Find the image: where the table of shots has it, where its experiment has it, or with simulated results moved."""
+    path = shot.image.path
+    others = [*(experiment.image.path for experiment in experiments), step.path.parent / "simulate" / path.name]
+    return next((place for place in (path, *others) if place.is_file()), path)
 
 
 def _of_rank(step: StepFolder, kind: str, rank: int) -> list[Path]:
