@@ -310,3 +310,9 @@ def full_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     maker.manifest("evaluate", summary, ranks=1)
     return maker.trial
+
+
+@pytest.fixture
+def results_maker() -> type[ResultsMaker]:
+    """Writer of folders of results of any kind."""
+    return ResultsMaker

@@ -239,6 +239,18 @@ def spoil_by_not_finishing(trial: Path) -> str:
     return "The step stills is unfinished"
 
 
+def test_a_run_in_which_nothing_was_indexed_shows_why(full_trial: Path, results_maker: Any, tmp_path: Path) -> None:
+    """Such a run ends without a manifest, and leaves its table of shots and their spots."""
+    outcomes = ["no_hit", "not_indexed", "not_indexed"]
+    maker = results_maker(tmp_path / "lysozyme" / "002")
+    maker.stills(outcomes, full_trial / "simulate" / "rank-00000.h5")
+    (maker.trial / "stills" / "manifest.json").unlink()
+    sections = sections_of(maker.trial, tmp_path / "out")
+    assert sections["overview"]["absent"] == ["stills", "cells", "merge"]
+    assert sections["shots"]["outcomes"] == {"not_indexed": 2, "no_hit": 1}
+    assert sections["images"]["missed"]["n_spots_drawn"] == 7
+
+
 def spoil_table(trial: Path) -> str:
     (trial / "stills" / "rank-00001_shots.jsonl").write_text('{"shot": 1}\n')
     return "rank-00001_shots.jsonl: cannot read the table of shots"
@@ -267,6 +279,31 @@ def test_damage_costs_what_is_damaged_and_is_said(own_trial: Path, tmp_path: Pat
     notes = [note for section in sections.values() for note in section["notes"]]
     assert any(words in note for note in notes)
     assert sections["merge"]["cc_half"] == 0.955, "what is not damaged is there"
+
+
+def test_what_another_version_wrote_costs_its_section_alone(own_trial: Path, tmp_path: Path) -> None:
+    for step, key, other in (("cells", "clusters", [{"size": 3}]), ("merge", "shells", [{"n_unique": 3}])):
+        path = own_trial / step / "manifest.json"
+        manifest = json.loads(path.read_bytes())
+        manifest["summary"][key] = other
+        path.write_text(json.dumps(manifest))
+    sections = sections_of(own_trial, tmp_path / "out")
+    assert {"shots", "lattices", "truth"} <= set(sections)
+    assert not {"cells", "merge"} & set(sections)
+    notes = sections["overview"]["notes"]
+    assert [note.split(" have ")[0] for note in notes] == [
+        "Could not be read: the unit cells", "Could not be read: the merge statistics"
+    ]  # fmt: skip
+
+
+def test_simulated_images_are_found_where_the_results_were_moved(own_trial: Path, tmp_path: Path) -> None:
+    """Tables of shots name images as they were given, which may be relative to another folder."""
+    for path in (own_trial / "stills").glob("*_shots.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "file": "elsewhere/rank-00000.h5"}) + "\n" for row in rows))
+    sections = sections_of(own_trial, tmp_path / "out")
+    assert sections["images"]["integrated"]["n_predicted"] == 10
+    assert sections["images"]["notes"] == []
 
 
 def test_images_that_are_gone_are_said_in_the_page(own_trial: Path, tmp_path: Path) -> None:

@@ -34,25 +34,29 @@ def build_sections(trial: Trial, config: ReportConfig) -> list[Section]:
     """
     problems: list[str] = []
 
-    def reading(function: Callable[[], T]) -> T | None:
+    def reading(what: str, function: Callable[[], T]) -> T | None:
         try:
             return function()
         except ExafelError as error:
             problems.append(str(error))
-            return None
+        except (KeyError, TypeError, ValueError) as error:  # what another version of a step wrote
+            problems.append(f"the {what} have another form than this version knows: {error!r}")
+        return None
 
     stills = trial.steps.get("stills")
-    shots = reading(lambda: read_shots(stills))
+    shots = reading("shots", lambda: read_shots(stills))
     lattices = None if shots is None else shots.lattices
     made = [
-        reading(lambda: rates_section(trial, None if shots is None else shots.shots, config.rate_bins)),
-        reading(lambda: pictures_section(trial, shots, config)),
-        reading(lambda: cells_section(trial, lattices, config.histogram_bins)),
-        reading(lambda: quality_section(shots, config.histogram_bins)),
-        reading(lambda: merged_section(trial)),
-        reading(lambda: truth_section(trial)),
-        reading(lambda: weather_section(trial)),
-        reading(lambda: timings_section(trial)),
+        reading(
+            "outcomes of shots", lambda: rates_section(trial, None if shots is None else shots.shots, config.rate_bins)
+        ),
+        reading("images", lambda: pictures_section(trial, shots, config)),
+        reading("unit cells", lambda: cells_section(trial, lattices, config.histogram_bins)),
+        reading("lattices", lambda: quality_section(shots, config.histogram_bins)),
+        reading("merge statistics", lambda: merged_section(trial)),
+        reading("figures of merit", lambda: truth_section(trial)),
+        reading("event records", lambda: weather_section(trial)),
+        reading("timings", lambda: timings_section(trial)),
         provenance_section(trial),
         parameters_section(trial),
     ]

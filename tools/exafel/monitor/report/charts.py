@@ -41,6 +41,7 @@ OUTCOME_COLOURS = {
     "not_indexed": "purple",
     "no_hit": "grey",
     "read_failed": "red",
+    "simulated": "blue",
 }
 """Colour of each outcome of a shot, the same in every figure."""
 

@@ -13,6 +13,8 @@ import exafel
 from exafel.monitor.report.blocks import Figure, Section, text
 from exafel.monitor.report.trial import Trial
 
+_LONG_WORD = 24
+
 
 def render_page(trial: Trial, sections: Sequence[Section], title: str) -> str:
     """Write the page: one HTML document with its styles, pictures and data inside."""
@@ -25,6 +27,7 @@ def render_page(trial: Trial, sections: Sequence[Section], title: str) -> str:
     )
     environment.filters["text"] = text
     environment.filters["svg"] = _svg
+    environment.filters["has_long_word"] = _has_long_word
     return environment.get_template("report.html.j2").render(
         title=title or f"{trial.dataset} / {trial.name}",
         trial=trial,
@@ -37,6 +40,11 @@ def render_page(trial: Trial, sections: Sequence[Section], title: str) -> str:
 def _svg(figure: Figure) -> Markup:
     """Pass a figure's SVG through as it is: it was made here, and its texts are escaped by the writer of SVG."""
     return Markup(figure.svg)  # noqa: S704
+
+
+def _has_long_word(value: Any) -> bool:
+    """Whether a cell's text, such as a path, would widen its column unless it may be broken anywhere."""
+    return any(len(word) > _LONG_WORD for word in text(value).split())
 
 
 def numbers_of(trial: Trial, sections: Sequence[Section]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from exafel.config.report import ReportConfig
-from exafel.errors import ExafelError
+from exafel.errors import ExafelError, InputError
 from exafel.io.experiment import Experiment, ImageRef, experiment_identifier
 from exafel.io.expt import read_expt
 from exafel.io.frames import open_frames
@@ -46,7 +47,7 @@ class TypicalShot(NamedTuple):
 
 def pictures_section(trial: Trial, shots: Shots | None, config: ReportConfig) -> Section | None:
     """Draw an integrated shot and a hit that was not indexed; None where there are no shots, or on request."""
-    step = trial.finished("stills")
+    step = trial.steps.get("stills")
     if step is None or shots is None or not config.draw_images:
         return None
     section = Section("images", "Images")
@@ -110,9 +111,9 @@ def _view(step: StepFolder, shot: TypicalShot, strong: ReflectionTable, name: st
     InputError
         A file is missing or damaged.
     """
-    source = open_frames([shot.image.path])
-    index = shot.image.index or 0
     experiments = _experiments(step, shot)
+    source = open_frames([_image_file(step, shot, experiments)])
+    index = shot.image.index or 0
     detector = experiments[0].detector if experiments else source.detector(index)
     beam = experiments[0].beam if experiments else source.beam(index)
     identifiers = {experiment.identifier for experiment in experiments}
@@ -120,8 +121,18 @@ def _view(step: StepFolder, shot: TypicalShot, strong: ReflectionTable, name: st
     if not len(spots):
         spots = _marks(_table(step, "indexed", shot.rank), identifiers, "xyzobs.px.value")
     predicted = _marks(_table(step, "refl", shot.rank) if identifiers else None, identifiers, "xyzcal.px")
-    mosaic = assemble(source.frame(index), source.mask(index), detector, beam)
+    frames = source.frame(index)
+    if [np.shape(frame) for frame in frames] != [panel.shape for panel in detector.panels]:
+        raise InputError("the image does not have the panels of the detector", where=shot.image.path)
+    mosaic = assemble(frames, source.mask(index), detector, beam)
     return ShotView(name, shot.image.label, mosaic, detector, beam, spots, predicted)
+
+
+def _image_file(step: StepFolder, shot: TypicalShot, experiments: Sequence[Experiment]) -> Path:
+    """Find the image: where the table of shots has it, where its experiment has it, or with simulated results moved."""
+    path = shot.image.path
+    others = [*(experiment.image.path for experiment in experiments), step.path.parent / "simulate" / path.name]
+    return next((place for place in (path, *others) if place.is_file()), path)
 
 
 def _of_rank(step: StepFolder, kind: str, rank: int) -> list[Path]:

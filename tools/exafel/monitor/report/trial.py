@@ -14,6 +14,9 @@ from exafel.io.manifest import MANIFEST_NAME, Manifest, read_manifest
 STEPS = ("simulate", "stills", "cells", "merge", "evaluate")
 """Steps that the report knows, in the order in which data walks through them."""
 
+_LEFT_BEHIND = {"shots": "rank-*_shots.jsonl", "strong": "rank-*_strong.refl"}
+"""Names of what a step of stills leaves even where nothing was integrated."""
+
 
 @dataclass(frozen=True)
 class StepFolder:
@@ -39,9 +42,12 @@ class StepFolder:
         return self.manifest.summary if self.manifest is not None else {}
 
     def files(self, kind: str) -> list[Path]:
-        """Containers of one kind that are there, in rank order."""
+        """Containers of one kind that are there, in rank order.
+
+        Of a step without a manifest, the tables that may say why: a step whose shots all failed leaves them.
+        """
         if self.manifest is None:
-            return []
+            return sorted(self.path.glob(_LEFT_BEHIND[kind])) if kind in _LEFT_BEHIND else []
         return [path for path in self.manifest.files(self.path, kind) if path.is_file()]
 
     def json(self, kind: str) -> Any:
@@ -112,7 +118,7 @@ def read_trial(folders: Mapping[str, Path]) -> Trial:
 
 def _read_step(name: str, path: Path) -> StepFolder:
     if not (path / MANIFEST_NAME).is_file():
-        return StepFolder(name, path, "unfinished", remark="it has no manifest: it is running, or was stopped")
+        return StepFolder(name, path, "unfinished", remark="it is running, was stopped, or nothing usable came out")
     try:
         manifest = read_manifest(path)
     except InputError as error:

@@ -77,7 +77,8 @@ def shot_times(events: AnyArray) -> pd.DataFrame:
         starts[["rank", "shot", "monotonic_s"]], on=["rank", "shot"], how="left", suffixes=("", "_start")
     )
     ended = shots["stage"].isin(_ENDS)
-    outcome = np.where(shots["stage"] == Stage.FAIL, shots["reason"].replace("", "failed"), "integrated")
+    good = np.where(shots["stage"] == Stage.SIMULATE, "simulated", "integrated")
+    outcome = np.where(shots["stage"] == Stage.FAIL, shots["reason"].replace("", "failed"), good)
     return pd.DataFrame(
         {
             "rank": shots["rank"],
