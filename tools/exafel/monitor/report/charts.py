@@ -128,7 +128,8 @@ def bins_of(values: FloatArray, n_bins: int) -> FloatArray:
     """
     n_bins = min(n_bins, max(10, round(3 * len(values) ** (1 / 3))))
     low, high = (float(x) for x in np.percentile(values, [0.5, 99.5]))
-    pad = max((high - low) * 0.05, abs(high) * 1e-5, 1e-9)
+    same = high - low <= 1e-6 * abs(high)
+    pad = max(0.05 * abs(high), 1e-3) if same else 0.05 * (high - low)
     return np.linspace(low - pad, high + pad, n_bins + 1)
 
 
