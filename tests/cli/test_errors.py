@@ -102,7 +102,7 @@ def test_nothing_but_a_damaged_cbf_is_exit_code_3_with_the_reason(
     assert f"{out}: none of 1 shots was integrated: 1 read_failed: " in line
     assert "rank-*_shots.jsonl" in line
     (row,) = (json.loads(text) for path in out.glob("rank-*_shots.jsonl") for text in path.read_text().splitlines())
-    assert row["image"] == str(bad)
+    assert row["file"] == str(bad)
     assert row["reason"] in line
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from exafel.io.manifest import Container, Manifest, describe_container, write_ma
 from exafel.io.nxmx_writer import NXmxWriter
 from exafel.io.refl import write_refl
 from exafel.io.reflections import Flag, ReflectionTable
+from exafel.steps.stills_files import LatticeRow, ShotRow
 
 CELL = (78.2, 78.2, 38.1, 90.0, 90.0, 90.0)
 HALL = "P 4nw 2abw"
@@ -134,7 +134,7 @@ class ResultsMaker:
             shots = range(rank, len(outcomes), ranks)
             rows = [shot_row(shot, outcomes[shot], images, rank) for shot in shots]
             path = folder / f"rank-{rank:05d}_shots.jsonl"
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
             containers.append(describe_container(path, "shots", folder=folder, rank=rank, rows=len(rows)))
             good = [shot for shot in shots if outcomes[shot] == "integrated"]
             strong = [_spots(shot, images) for shot in shots if shot < kept]
@@ -166,31 +166,32 @@ def cell_of(shot: int) -> tuple[float, float, float, float, float, float]:
     return (CELL[0] + 0.01 * shot, CELL[1] + 0.01 * shot, CELL[2], *CELL[3:])
 
 
-def shot_row(shot: int, outcome: str, images: Path, rank: int) -> dict[str, Any]:
-    """A row of the table of shots, as the stills step writes it."""
-    lattice = {
-        "identifier": experiment_identifier(ImageRef(images, shot), 0),
-        "cell": cell_of(shot),
-        "n_indexed": 5 + shot,
-        "n_integrated": 20 + shot,
-        "d_min": 2.0,
-        "mean_i_over_sigma": 3.5,
-        "rmsd_px": [0.3, 0.4],
-        "half_mosaicity_deg": None,
-        "domain_size_angstrom": 1000.0,
-    }
-    return {
-        "shot": shot,
-        "file": str(images),
-        "index": shot,
-        "rank": rank,
-        "outcome": outcome,
-        "reason": "" if outcome == "integrated" else f"because of {outcome}",
-        "n_spots": len(spot_places(shot)),
-        "sigma_px": None,
-        "lattices": [lattice] if outcome == "integrated" else [],
-        "cpu_s": {"read": 0.01, "index": 0.02},
-    }
+def shot_row(shot: int, outcome: str, images: Path, rank: int) -> ShotRow:
+    """A row of the table of shots, by the stills step's own model."""
+    lattice = LatticeRow(
+        identifier=experiment_identifier(ImageRef(images, shot), 0),
+        cell=cell_of(shot),
+        n_indexed=5 + shot,
+        n_integrated=20 + shot,
+        d_min=2.0,
+        mean_i_over_sigma=3.5,
+        rmsd_px=0.5,
+        rmsd_delta_psi_deg=0.1,
+        half_mosaicity_deg=None,
+        domain_size_angstrom=1000.0,
+    )
+    return ShotRow(
+        shot=shot,
+        file=str(images),
+        index=shot,
+        rank=rank,
+        outcome=outcome,
+        reason="" if outcome == "integrated" else f"because of {outcome}",
+        n_spots=len(spot_places(shot)),
+        sigma_px=None,
+        lattices=(lattice,) if outcome == "integrated" else (),
+        cpu_s={"read": 0.01, "index": 0.02},
+    )
 
 
 def _table(shot: int, images: Path, column: str) -> ReflectionTable:

@@ -318,7 +318,7 @@ def test_images_that_are_gone_are_said_in_the_page(own_trial: Path, tmp_path: Pa
 def test_odd_numbers_and_texts_do_not_break_page_and_json(own_trial: Path, tmp_path: Path) -> None:
     path = own_trial / "stills" / "rank-00000_shots.jsonl"
     text = path.read_text()
-    for good, odd in (('"d_min": 2.0', '"d_min": NaN'), ("because of no_hit", "<script>alert(1)</script>")):
+    for good, odd in (('"d_min":2.0', '"d_min":NaN'), ("because of no_hit", "<script>alert(1)</script>")):
         assert good in text
         text = text.replace(good, odd)
     path.write_text(text)

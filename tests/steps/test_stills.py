@@ -81,16 +81,16 @@ def test_containers_hold_what_the_table_says(finished: tuple[Path, stills.Stills
     assert [row["shot"] for row in rows] == list(range(6))
     assert [row["outcome"] for row in rows] == ["integrated"] * 4 + ["no_hit", "integrated"]
     tables = integrated(out)
-    assert [identifier for row in rows for identifier in row["identifiers"]] == list(tables)
+    assert [lattice["identifier"] for row in rows for lattice in row["lattices"]] == list(tables)
     assert sum(len(table) for table in tables.values()) == summary.n_reflections
-    for row in rows:
-        assert sum(len(tables[name]) for name in row["identifiers"]) == row["n_integrated"]
+    for lattice in (lattice for row in rows for lattice in row["lattices"]):
+        assert len(tables[lattice["identifier"]]) == lattice["n_integrated"]
     for table in tables.values():
         assert table.has_flag(Flag.INTEGRATED_SUM).all()
         assert table["d"].min() >= 1.9
     (indexed,) = (read_refl(path) for path in manifest.files(out, "indexed"))
     assert indexed.identifiers == dict(enumerate(tables))
-    assert np.bincount(indexed["id"]).tolist() == [row["n_indexed"] for row in rows if row["n_indexed"]]
+    assert np.bincount(indexed["id"]).tolist() == [item["n_indexed"] for row in rows for item in row["lattices"]]
     (strong,) = (read_refl(path) for path in manifest.files(out, "strong"))
     assert len(strong) == sum(row["n_spots"] for row in rows)
     events = np.concatenate([read_events(path) for path in sorted((out / "events").iterdir())])
@@ -104,7 +104,7 @@ def test_strong_spots_of_the_first_shots_alone_are_kept(still_images: Path, tmp_
     manifest = read_manifest(tmp_path)
     (strong,) = (read_refl(path) for path in manifest.files(tmp_path, "strong"))
     rows = [json.loads(line) for line in manifest.files(tmp_path, "shots")[0].read_text().splitlines()]
-    assert list(strong.identifiers.values()) == [row["identifiers"][0] for row in rows[:2]]
+    assert list(strong.identifiers.values()) == [row["lattices"][0]["identifier"] for row in rows[:2]]
     assert np.bincount(strong["id"]).tolist() == [row["n_spots"] for row in rows[:2]]
     assert rows[5]["n_spots"] > 16
 

@@ -202,24 +202,24 @@ def summarize(rows: Sequence[ShotRow], out: Path) -> StillsSummary:
         )
     n_hits = len(rows) - outcomes[Outcome.NO_HIT] - outcomes[Outcome.READ_FAILED]
     n_indexed = n_integrated + outcomes[Outcome.INTEGRATE_FAILED]
-    cells = [cell for row in rows for cell in row.cells]
+    lattices = [lattice for row in rows for lattice in row.lattices]
     phases = sorted({phase for row in rows for phase in row.cpu_s})
     per_phase = {phase: sum(row.cpu_s.get(phase, 0.0) for row in rows) / len(rows) for phase in phases}
-    a, b, c, alpha, beta, gamma = (_median([cell[k] for cell in cells]) for k in range(6))
+    a, b, c, alpha, beta, gamma = (_median([lattice.cell[k] for lattice in lattices]) for k in range(6))
     return StillsSummary(
         n_shots=len(rows),
         n_hits=n_hits,
         n_indexed=n_indexed,
         n_integrated=n_integrated,
-        n_lattices=len(cells),
-        n_reflections=sum(row.n_integrated for row in rows),
+        n_lattices=len(lattices),
+        n_reflections=sum(lattice.n_integrated for lattice in lattices),
         outcomes={str(name): count for name, count in sorted(outcomes.items())},
         reasons=dict(reasons.most_common()),
         hit_rate=n_hits / len(rows),
         indexed_of_hits=n_indexed / n_hits,
         indexed_of_shots=n_indexed / len(rows),
         cell_median=(a, b, c, alpha, beta, gamma),
-        rmsd_px_median=_median([row.rmsd_px for row in rows if row.rmsd_px is not None]),
+        rmsd_px_median=_median([lattice.rmsd_px for lattice in lattices]),
         cpu_s_per_image=round(sum(per_phase.values()), 5),
         cpu_s_per_phase={phase: round(value, 5) for phase, value in per_phase.items()},
     )

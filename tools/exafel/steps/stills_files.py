@@ -28,31 +28,38 @@ from exafel.steps.base import StepRun
 from exafel.stills.shot import IntegratedLattice, ShotResult
 
 
-class ShotRow(Model):
-    """One shot in the table of shots; lattices have numbers of their own in the order of the identifiers.
+class LatticeRow(Model):
+    """One integrated lattice in the table of shots; angstrom, degrees, pixels."""
 
-    `shot` counts all shots of the run from 0; `image` is the file and `index` the image's number in it, None in a file
-    of one image; `rank` processed it; `cpu_s` has the CPU seconds by phase. The figures of quality
-    are those of the first lattice.
+    identifier: str
+    cell: CellParameters
+    n_indexed: int
+    n_integrated: int
+    d_min: float
+    mean_i_over_sigma: float
+    rmsd_px: float
+    rmsd_delta_psi_deg: float
+    half_mosaicity_deg: float | None
+    domain_size_angstrom: float | None
+
+
+class ShotRow(Model):
+    """One shot in the table of shots.
+
+    `shot` counts all shots of the run from 0; `file` and `index` say where the image is, `index` None in a file of one
+    image; `rank` processed it; `sigma_px` is the spread of its spots, radial and tangential; `cpu_s` has the CPU
+    seconds by phase.
     """
 
     shot: int
-    image: str
+    file: str
     index: int | None
     rank: int
     outcome: str
     reason: str
     n_spots: int
-    n_lattices: int
-    n_indexed: int
-    n_integrated: int
-    rmsd_px: float | None
-    rmsd_delta_psi_deg: float | None
-    d_min: float | None
-    mean_i_over_sigma: float | None
     sigma_px: tuple[float, float] | None
-    identifiers: tuple[str, ...]
-    cells: tuple[CellParameters, ...]
+    lattices: tuple[LatticeRow, ...]
     cpu_s: dict[str, float]
 
 
@@ -104,30 +111,33 @@ def _strong_spots(result: ShotResult) -> ReflectionTable:
 
 def shot_row(result: ShotResult, rank: int) -> ShotRow:
     """Describe a shot in the table of shots."""
-    first = result.lattices[0] if result.lattices else None
-    experiments = [lattice.experiment for lattice in result.lattices]
     return ShotRow(
         shot=result.number,
-        image=str(result.image.path),
+        file=str(result.image.path),
         index=result.image.index,
         rank=rank,
         outcome=result.outcome.value,
         reason=result.reason,
         n_spots=result.n_spots,
-        n_lattices=len(result.lattices),
-        n_indexed=sum(len(lattice.indexed) for lattice in result.lattices),
-        n_integrated=sum(len(lattice.integrated) for lattice in result.lattices),
-        rmsd_px=first and first.rmsd_px,
-        rmsd_delta_psi_deg=first and first.rmsd_delta_psi_deg,
-        d_min=first and float(first.integrated["d"].min()),
-        mean_i_over_sigma=first and _mean_i_over_sigma(first.integrated),
         sigma_px=result.sigma_px,
-        identifiers=tuple(experiment.identifier for experiment in experiments),
-        cells=tuple(experiment.crystal.cell for experiment in experiments if experiment.crystal is not None),
+        lattices=tuple(_lattice_row(lattice) for lattice in result.lattices),
         cpu_s={phase: round(seconds, 6) for phase, seconds in result.cpu_s.items()},
     )
 
 
-def _mean_i_over_sigma(table: ReflectionTable) -> float:
+def _lattice_row(lattice: IntegratedLattice) -> LatticeRow:
+    crystal, table = lattice.experiment.crystal, lattice.integrated
+    assert crystal is not None
     ratio = table["intensity.sum.value"] / np.sqrt(np.maximum(table["intensity.sum.variance"], 1e-12))
-    return float(ratio.mean())
+    return LatticeRow(
+        identifier=lattice.experiment.identifier,
+        cell=crystal.cell,
+        n_indexed=len(lattice.indexed),
+        n_integrated=len(table),
+        d_min=float(table["d"].min()),
+        mean_i_over_sigma=float(ratio.mean()),
+        rmsd_px=lattice.rmsd_px,
+        rmsd_delta_psi_deg=lattice.rmsd_delta_psi_deg,
+        half_mosaicity_deg=crystal.half_mosaicity_deg,
+        domain_size_angstrom=crystal.domain_size_angstrom,
+    )

@@ -30,7 +30,7 @@ LATTICE_COLUMNS = (
     "half_mosaicity_deg",
     "domain_size_angstrom",
 )
-_PLAIN = ("n_indexed", "n_integrated", "d_min", "mean_i_over_sigma", "half_mosaicity_deg", "domain_size_angstrom")
+_PLAIN = LATTICE_COLUMNS[1 + len(CELL_COLUMNS) :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +88,7 @@ def _shot(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _lattice(shot: int, item: dict[str, Any]) -> tuple[Any, ...]:
     plain = {name: np.nan if item.get(name) is None else float(item[name]) for name in _PLAIN}
-    rmsd = item.get("rmsd_px")
-    plain["rmsd_px"] = np.nan if rmsd is None else float(np.hypot(*rmsd))
-    return (shot, *item["cell"], *(plain[name] for name in LATTICE_COLUMNS[7:]))
+    return (shot, *item["cell"], *(plain[name] for name in _PLAIN))
 
 
 def _lattices_of_experiments(step: StepFolder) -> pd.DataFrame:
