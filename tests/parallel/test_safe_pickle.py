@@ -31,6 +31,10 @@ def test_results_come_back() -> None:
     assert safe_pickle.loads(pickle.dumps(np.float64(2.5)), where="x") == 2.5
 
 
+def test_members_of_enumerations_come_back_as_older_pythons_wrote_them() -> None:
+    assert safe_pickle.loads(pickle.dumps(Evil(getattr, Outcome, "NO_HIT")), where="x") is Outcome.NO_HIT
+
+
 class Evil:
     def __init__(self, call: Callable[..., object], *arguments: object) -> None:
         self.call = call
@@ -51,6 +55,8 @@ def indirect_system() -> bytes:
         pickle.dumps(Evil(os.system, "true")),
         pickle.dumps(Evil(eval, "1 + 1")),
         pickle.dumps(Evil(getattr, "abc", "upper")),
+        pickle.dumps(Evil(getattr, Outcome, "__class__")),
+        pickle.dumps(Evil(getattr, Beam, "reciprocal")),
         pickle.dumps(safe_pickle.loads),
         indirect_system(),
         b"\x80\x04not a pickle",

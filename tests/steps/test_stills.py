@@ -175,7 +175,8 @@ def test_fewer_ranks_take_over_what_more_ranks_left(
 def test_a_damaged_frame_loses_only_that_shot(
     finished: tuple[Path, stills.StillsSummary], still_images: Path, tmp_path: Path
 ) -> None:
-    images = tmp_path / still_images.name
+    images = tmp_path.joinpath(*still_images.parts[-3:])  # a tree that is copied keeps its identifiers
+    images.parent.mkdir(parents=True)
     shutil.copy(still_images, images)
     with h5py.File(images, "r+") as file:
         data = file["/entry/data/data"]

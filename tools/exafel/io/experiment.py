@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,7 +70,10 @@ class ExperimentList:
 def experiment_identifier(image: ImageRef, lattice: int) -> str:
     """Return the identifier of lattice number `lattice` of an image: the same in every run and on every rank.
 
-    It is a UUID made of the file's name (not its folder, which moves), the image's number and the lattice's.
+    It is a UUID made of the names of the file and of the two folders that it lies in, the image's number and the
+    lattice's. Runs whose files have the same names lie in folders of their own, and a tree of data that is moved as a
+    whole keeps its identifiers.
     """
-    text = f"{image.path.name}\0{-1 if image.index is None else image.index}\0{lattice}"
+    place = "/".join(Path(os.path.abspath(image.path)).parts[-3:])  # noqa: PTH100 - resolve() would ask the disk
+    text = f"{place}\0{-1 if image.index is None else image.index}\0{lattice}"
     return str(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=5))

@@ -209,7 +209,10 @@ def number_lattices(mine: AnyArray, everyone: AnyArray) -> IntArray:
     ordered = everyone[order]
     if len(ordered) > 1 and np.any(np.all(ordered[1:] == ordered[:-1], axis=1)):
         twice = int(np.all(ordered[1:] == ordered[:-1], axis=1).sum())
-        raise InputError(f"{twice} lattices are in the input twice", hint="is a folder or a file given twice?")
+        raise InputError(
+            f"{twice} lattices are in the input twice",
+            hint="give each folder once; images of two runs need folders of different names",
+        )
     first = np.searchsorted(ordered[:, 0], mine[:, 0])
     while True:  # digests that share their first number are all but impossible, yet must not be confused
         wrong = ordered[first, 1] != mine[:, 1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from enum import Enum
 from typing import Any
 
 from exafel.errors import InputError
@@ -31,8 +32,17 @@ _ALLOWED = {
 }
 
 
+def _member(kind: Any, name: Any) -> Any:
+    """Return a member of an enumeration: Python before 3.11.4 pickles these as calls of getattr."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__):
+        raise pickle.UnpicklingError(f"attribute {name!r} of {kind!r} is not allowed")
+    return kind[name]
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         if module.startswith("exafel.") and name.isidentifier():  # no dotted path to what a module has imported

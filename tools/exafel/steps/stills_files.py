@@ -113,7 +113,7 @@ def shot_row(result: ShotResult, rank: int) -> ShotRow:
     """Describe a shot in the table of shots."""
     return ShotRow(
         shot=result.number,
-        file=str(result.image.path),
+        file=str(result.image.path.absolute()),
         index=result.image.index,
         rank=rank,
         outcome=result.outcome.value,
