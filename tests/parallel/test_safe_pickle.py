@@ -21,7 +21,7 @@ from exafel.stills.shot import Outcome, ShotResult
 def test_results_come_back() -> None:
     table = ReflectionTable({"d": np.arange(3.0), "miller_index": np.ones((3, 3), dtype=np.int32)}, {0: "abc"})
     beam = Beam(1.5)
-    result = ShotResult(4, ImageRef(Path("a.h5"), 2), Outcome.NOT_INDEXED, "because", table, cpu_s={"index": 0.5})
+    result = ShotResult(4, ImageRef(Path("a.h5"), 2), Outcome.NOT_INDEXED, "because", spots=table, cpu_s={"index": 0.5})
     again, beam_again, flag = safe_pickle.loads(pickle.dumps((result, beam, Flag.STRONG)), where="x")
     assert (again.number, again.image, again.outcome, again.reason) == (4, result.image, result.outcome, "because")
     np.testing.assert_array_equal(again.spots["d"], table["d"])
