@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_where_it_was(
         seen.append(number)
         if number == 3 and seen.count(3) == 1:
             raise KilledError
-        return process(reader, number, *rest)  # type: ignore[arg-type]
+        return process(reader, number, *rest)
 
     monkeypatch.setattr(stills, "process_shot", die_at_three)
     with pytest.raises(KilledError):

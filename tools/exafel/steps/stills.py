@@ -13,13 +13,12 @@ from pydantic import Field
 import exafel
 from exafel.config.stills import StillsConfig
 from exafel.engines.registry import stills_engine
-from exafel.errors import ConfigError, ExafelError, NothingUsableError
+from exafel.errors import ConfigError, NothingUsableError
 from exafel.io.crystal import CellParameters, space_group
 from exafel.io.frames import open_frames
 from exafel.io.reflections import ReflectionTable
-from exafel.io.source import FrameSource
 from exafel.parallel import safe_pickle
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, StepSummary, require_paths
 from exafel.steps.stills_engine import process_by_engine
@@ -104,7 +103,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         if step.finished is not None:
             return step.up_to_date(StillsSummary)
         with step.phase("open"):
-            source = _open(request.inputs["images"], comm)
+            # one rank looks into the folders, not thousands
+            source = from_root(comm, lambda: open_frames(request.inputs["images"]))
             reader = ShotReader(source, config.geometry)
         engine = stills_engine(request.engine)
         with step.phase("shots"):
@@ -114,30 +114,19 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
                 results = process_by_engine(engine, source, config, step, comm, hooks)
         with step.phase("write"):
             rows = write_results(results, config, step)
-        gathered = comm.allgather(rows)
-        table = sorted((row for rows in gathered for row in rows), key=lambda row: row.shot)
+        gathered = comm.gather(rows)
         for phase in sorted({name for row in rows for name in row.cpu_s}):
             seconds = sum(row.cpu_s.get(phase, 0.0) for row in rows)
             step.timings.add(phase, seconds, seconds)
-        summary = summarize(table, request.out)
+        summary = from_root(comm, lambda: summarize(_table(gathered), request.out))
         if comm.rank == 0:
             hooks.note(batch_line(summary))
         return step.finish(summary)
 
 
-def _open(images: Sequence[Path], comm: Communicator) -> FrameSource:
-    """Open the images on rank 0 for all: one rank looks into folders, not thousands."""
-    opened: FrameSource | ExafelError | None = None
-    if comm.rank == 0:
-        try:
-            opened = open_frames(images)
-        except ExafelError as error:
-            opened = error
-    opened = comm.bcast(opened)
-    if isinstance(opened, ExafelError):
-        raise opened
-    assert opened is not None
-    return opened
+def _table(gathered: Sequence[Sequence[ShotRow]] | None) -> list[ShotRow]:
+    """All ranks' rows in the order of shots."""
+    return sorted((row for rows in gathered or () for row in rows), key=lambda row: row.shot)
 
 
 def _process(
