@@ -28,8 +28,8 @@ from exafel.steps.base import StepRun
 from exafel.steps.stills_tally import LatticeRow, ShotRow, Tally
 from exafel.stills.shot import IntegratedLattice, ShotResult
 
-REFLECTIONS_PER_CONTAINER = 500_000
-"""Reflections from which on a container is full: some 200 MB of columns."""
+REFLECTIONS_PER_CONTAINER = 250_000
+"""Reflections from which on a container is full: about half a gigabyte of memory while it is written."""
 
 
 def write_results(results: Iterable[ShotResult], config: StillsConfig, step: StepRun) -> Tally:
