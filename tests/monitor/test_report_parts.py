@@ -165,7 +165,7 @@ def test_weather_of_many_shots_stays_small(tmp_path: Path) -> None:
     data = section.as_json()
     assert len(data["figures"]["weather"]["rank"]) == 64, "one row a rank, not one a shot"
     assert len(json.dumps(data)) < 20_000
-    assert len(section.blocks[0].svg) < 400_000  # type: ignore[union-attr]
+    assert len(section.blocks[0].svg) < 400_000
 
 
 def test_five_numbers() -> None:
