@@ -63,6 +63,13 @@ class ShotRow(Model):
     cpu_s: dict[str, float]
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run without a manifest left, perhaps of more ranks: the report shows the tables of such runs."""
+    for pattern in ("rank-*.expt", "rank-*.refl", "rank-*_shots.jsonl"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def write_results(results: Sequence[ShotResult], config: StillsConfig, step: StepRun) -> list[ShotRow]:
     """Write this rank's containers and record them; return its rows of the table of shots."""
     stem = f"rank-{step.comm.rank:05d}"
