@@ -39,6 +39,26 @@ def test_each_fault_is_named(data: dict[str, object], message: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ({"n_intensity_bins": 3}, "'merge.error.model' is required: 'none' or 'ev11'"),
+        ({"model": "ev12"}, "'merge.error.model': should be 'none' or 'ev11' (got 'ev12')"),
+        (
+            {"model": "ev11", "intensity_bins": 3},
+            "merge.error.intensity_bins', did you mean 'n_intensity_bins'?",
+        ),
+        ({"model": "ev11", "n_intensity_bins": 1}, "'merge.error.n_intensity_bins': input should be greater than"),
+    ],
+)
+def test_faults_in_a_section_of_several_kinds_are_named_by_the_keys_of_the_file(
+    errors: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(WorkflowConfig, {"merge": {"error": errors}})
+    assert message in str(caught.value)
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match=r"nme.*'name' is required|'name' is required.*nme"):
         validate(Outer, {"nme": "a"})

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +81,94 @@ def fail_everywhere(comm: Communicator) -> None:
 def test_a_failure_of_all_ranks_is_raised_once() -> None:
     with pytest.raises(NothingUsableError):
         run_local(fail_everywhere, 2)
+
+
+def fail_after_the_last_meeting(comm: Communicator) -> None:
+    if comm.rank == 1:
+        raise InputError("broken", where="file.h5")
+
+
+def test_an_error_after_the_last_meeting_of_the_ranks_is_not_lost() -> None:
+    with pytest.raises(InputError, match=r"file\.h5: broken"):
+        run_local(fail_after_the_last_meeting, 2)
+
+
+class UnpicklableError(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def stumble(kind: str, comm: Communicator) -> None:
+    if comm.rank == 1:
+        raise UnpicklableError(1, 2) if kind == "unpicklable" else ZeroDivisionError
+    comm.barrier()
+
+
+@pytest.mark.parametrize(("kind", "error"), [("plain", ZeroDivisionError), ("unpicklable", RuntimeError)])
+def test_an_unforeseen_error_says_where_it_was_raised(kind: str, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        run_local(stumble, 2, kind)
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert "on rank 1" in told
+    assert "in stumble" in told
+
+
+PROGRAM = """
+import os, subprocess, sys, time
+from pathlib import Path
+from exafel.parallel.local import run_local
+def work(folder, comm):
+    if comm.rank:
+        program = subprocess.Popen(["sleep", "60"])
+        (Path(folder) / "started").write_text(f"{os.getpid()} {program.pid}")
+        try:
+            program.wait()
+        finally:
+            program.kill()
+            program.wait()
+    comm.barrier()
+if __name__ == "__main__":
+    run_local(work, 2, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_ranks_and_their_programs_end_with_rank_0(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
+    rank0 = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        started = tmp_path / "started"
+        assert wait_until(lambda: started.is_file() and started.read_text() != "")
+        if number == signal.SIGINT:
+            os.killpg(rank0.pid, number)  # as the terminal does
+        else:
+            rank0.send_signal(number)
+        assert wait_until(lambda: not any(is_running(int(pid)) for pid in started.read_text().split()))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(rank0.pid, signal.SIGKILL)
+    errors = rank0.communicate()[1]
+    if number == signal.SIGINT:
+        assert errors.count("Traceback") == 1, "rank 0 alone speaks"
+        assert "leaked" not in errors
+
+
+def wait_until(reached: Callable[[], bool], seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if reached():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def ask_root_twice(comm: Communicator) -> list[tuple[int, str]]:

@@ -132,6 +132,30 @@ def test_the_manifest_says_what_was_done(tmp_path: Path) -> None:
     assert all(entry["phases"]["count"]["wall_s"] >= 0 for entry in ranks)
 
 
+class LongerSummary(StepSummary):
+    total: int
+    mean: float
+
+
+@pytest.mark.parametrize("damage", ["another version", "cut"])
+def test_a_manifest_of_no_use_is_named_with_the_way_out(tmp_path: Path, damage: str) -> None:
+    request = request_for(tmp_path)
+    launch(count, request)
+    manifest = request.out / "manifest.json"
+    if damage == "cut":
+        manifest.write_text(manifest.read_text()[:100])
+        with pytest.raises(InputError, match=r"manifest\.json.*delete it and run"):
+            launch(count, request)
+    else:
+        with (
+            StepRun(request, SerialComm()) as step,
+            pytest.raises(InputError, match=r"manifest\.json: written by another version.*delete it and run"),
+        ):
+            step.up_to_date(LongerSummary)
+    manifest.unlink()
+    assert not launch(count, request).up_to_date
+
+
 def test_the_folder_of_another_step_is_refused(tmp_path: Path) -> None:
     request = request_for(tmp_path)
     launch(count, request)

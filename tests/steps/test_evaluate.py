@@ -89,6 +89,19 @@ def test_the_command_prints_the_figures(folder: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["n"] == 4
 
 
+def test_the_command_takes_its_parameters_from_the_configuration(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.yaml").write_text("evaluate: {equivalence: lattice, wrong_deg: 0.015}\n")
+    inputs = ["--stills", str(folder / "found.expt"), "--truth", str(folder / "truth.jsonl")]
+    command = ["evaluate", "sfx", *inputs, "--config", str(folder / "config.yaml"), "--json"]
+    assert command_line(command) == 0
+    assert json.loads(capsys.readouterr().out)["n_wrong"] == 3
+    assert command_line([*command, "--equivalence", "laue", "--dry-run"]) == 0
+    planned = json.loads(capsys.readouterr().out)["config"]
+    assert (planned["equivalence"], planned["wrong_deg"]) == ("laue", 0.015)
+
+
 def test_what_cannot_be_compared_is_said(folder: Path) -> None:
     write_truth(folder / "truth.jsonl", [TrueShot("other.h5", 0, 0, 1.3, turned(0, 1.0))])
     with pytest.raises(NothingUsableError, match="no lattice belongs"):

@@ -25,6 +25,7 @@ from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.mtz import MergedData, read_mtz, write_mtz
 from exafel.io.refl import read_refl, write_refl
 from exafel.io.reflections import Flag, ReflectionTable
+from exafel.merging.inputs import find_pairs
 from exafel.parallel.comm import SerialComm
 from exafel.parallel.local import run_local
 from exafel.steps import cells
@@ -238,6 +239,18 @@ def test_a_second_run_does_nothing(stills: Path, tmp_path: Path) -> None:
     again = merged(stills, tmp_path)
     assert again.up_to_date
     assert again.n_unique > 0
+
+
+def test_other_reflections_of_a_file_given_by_name_are_merged_again(stills: Path, tmp_path: Path) -> None:
+    (expt,) = list(stills.glob("*.expt"))[:1]
+    refl = next(pair.refl for pair in find_pairs([expt], CONFIG.input))
+    for path in (expt, refl):
+        shutil.copy(path, tmp_path)
+    request = step.request(CONFIG, [tmp_path / expt.name], tmp_path / "out")
+    assert not step.run(request, SerialComm()).up_to_date
+    assert step.run(request, SerialComm()).up_to_date
+    os.utime(tmp_path / refl.name, (1, 1))
+    assert not step.run(request, SerialComm()).up_to_date
 
 
 def test_lattices_are_left_out_for_a_reason(tmp_path: Path) -> None:

@@ -213,6 +213,16 @@ def test_nothing_usable_has_exit_code_3_and_a_table(
     assert "Traceback" not in said
 
 
+def test_a_run_without_results_leaves_no_tables_to_the_next(still_images: Path, tmp_path: Path) -> None:
+    request = stills.request(config(spotfinding={"min_spots": 10_000}), [still_images], tmp_path / "out")
+    for ranks in (2, 1):
+        with pytest.raises(NothingUsableError, match="none of 6 shots"):
+            launch(stills.run, request, ranks=ranks)
+    tables = sorted(request.out.glob("rank-*_shots.jsonl"))
+    assert [path.name for path in tables] == ["rank-00000_shots.jsonl"]
+    assert len(tables[0].read_text().splitlines()) == 6
+
+
 def test_json_summary_of_the_command(
     still_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: tuple[Path, stills.StillsSummary]
 ) -> None:

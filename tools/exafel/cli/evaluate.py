@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from exafel.cli.common import DryRunOption, JsonOption, run_step
+from exafel.cli.common import ConfigOption, DryRunOption, JsonOption, SetOption, load_config, run_step
 
 app = typer.Typer(help="Figures of merit against truth.", no_args_is_help=True)
 
@@ -25,18 +25,22 @@ def sfx(
     merge: Annotated[Path | None, typer.Option("--merge", help="Folder of a merge step, or its MTZ.")] = None,
     mtz: Annotated[Path | None, typer.Option("--mtz", help="True amplitudes. Default: the truth folder's.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json. Default: none.")] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
     equivalence: Annotated[
-        Literal["laue", "lattice"], typer.Option(help="Indexings that count as the same orientation.")
-    ] = "laue",
+        Literal["laue", "lattice"] | None,
+        typer.Option(help="Indexings that count as the same orientation, over the configuration's."),
+    ] = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Compare lattices, and merged intensities, with the truth that the images were simulated from."""
-    from exafel.config.evaluate import EvaluateSfxConfig
     from exafel.steps import evaluate
 
-    config = EvaluateSfxConfig(equivalence=equivalence)
+    if equivalence is not None:
+        overrides = [*(overrides or []), f"evaluate.equivalence={equivalence}"]
+    section = load_config(config, overrides).evaluate
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else out
-        request = evaluate.request(config, tuple(stills), truth, folder, merge=merge, mtz=mtz)
+        request = evaluate.request(section, tuple(stills), truth, folder, merge=merge, mtz=mtz)
         run_step(evaluate, request, as_json=as_json, dry_run=dry_run)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,7 +17,7 @@ from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
     name="exafel",
-    help="Serial crystallography and single-particle imaging at X-ray free-electron lasers.",
+    help="Serial crystallography at X-ray free-electron lasers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -44,7 +45,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Serial crystallography and single-particle imaging at X-ray free-electron lasers."""
+    """Serial crystallography at X-ray free-electron lasers."""
     if debug:
         os.environ["EXAFEL_DEBUG"] = "1"
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -53,7 +54,13 @@ def options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad usage or configuration, 3 nothing usable came out."""
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(run(arguments))
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """Leave through the ``finally`` clauses, which end other ranks and programs, where a queue or a driver ends us."""
+    sys.exit(128 + number)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -72,11 +79,13 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _report(error: ExafelError) -> int:
-    from exafel.parallel.mpi import launched_rank
+    from exafel.parallel.mpi import launched_rank, let_rank_0_speak
 
     if os.environ.get("EXAFEL_DEBUG"):
         traceback.print_exception(error)
     alike_on_all_ranks = isinstance(error, ConfigError | NothingUsableError)
+    if launched_rank() > 0 and not alike_on_all_ranks:
+        let_rank_0_speak()
     if launched_rank() == 0 or not alike_on_all_ranks:
         sys.stderr.write(f"exafel: {error}\n")
     return error.exit_code if alike_on_all_ranks else _abort_ranks(error.exit_code)

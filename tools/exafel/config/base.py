@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,19 +61,32 @@ def validate(model: type[ModelT], data: Mapping[str, Any], *, where: str | Path 
 
 def known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     """Names of the fields of the model that `path` leads to; all variants' names where a field is a union."""
+    _, models = _follow(model, path)
+    return sorted({name for candidate in models for name in candidate.model_fields})
+
+
+def _follow(model: type[BaseModel], path: tuple[str | int, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Follow pydantic's path: the keys that the user wrote on it, and the models at its end.
+
+    Behind a union's key pydantic names the variant, which the user has written elsewhere or not at all.
+    """
+    keys: list[str] = []
     models = [model]
     for part in path:
-        if isinstance(part, int):
+        variants = [item for item in models if _is_variant(item, part)] if len(models) > 1 else []
+        if variants:
+            models = variants
             continue
-        found: list[type[BaseModel]] = []
-        for candidate in models:
-            field = candidate.model_fields.get(part)
-            if field is not None:
-                found.extend(models_in(field.annotation))
-            elif getattr(candidate, "__name__", "") == part:
-                found.append(candidate)
-        models = found or models  # a union's discriminator value is part of pydantic's path, not of the user's
-    return sorted({name for candidate in models for name in candidate.model_fields})
+        keys.append(str(part))
+        if isinstance(part, str):
+            fields = [item.model_fields[part] for item in models if part in item.model_fields]
+            models = [found for field in fields for found in models_in(field.annotation)]
+    return keys, models
+
+
+def _is_variant(model: type[BaseModel], name: str | int) -> bool:
+    literals = (field.annotation for field in model.model_fields.values() if get_origin(field.annotation) is Literal)
+    return any(name in get_args(literal) for literal in literals)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -85,12 +98,29 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _describe(model: type[BaseModel], item: dict[str, Any]) -> str:
     path = tuple(item["loc"])
-    key = ".".join(str(part) for part in path)
+    keys, variants = _follow(model, path)
+    key = ".".join(keys)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(path[-1]), known_keys(model, path[:-1]), n=1, cutoff=0.5)
         return f"unknown key '{key}'" + (f", did you mean '{near[0]}'?" if near else "")
     if item["type"] == "missing":
         return f"'{key}' is required"
+    if item["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return _describe_tag(key, variants, item["ctx"])
     message = str(item["msg"]).removeprefix("Value error, ")
-    shown = repr(item.get("input"))
-    return f"'{key}': {message[:1].lower()}{message[1:]} (got {shown if len(shown) <= 60 else shown[:57] + '...'})"
+    return f"'{key}': {message[:1].lower()}{message[1:]} (got {_shown(item.get('input'))})"
+
+
+def _describe_tag(key: str, variants: list[type[BaseModel]], context: Mapping[str, str]) -> str:
+    """Say which variants a union has, where the key that chooses one is missing or wrong."""
+    chooser = context["discriminator"].strip("'")
+    names = [repr(name) for variant in variants for name in get_args(variant.model_fields[chooser].annotation)]
+    allowed = " or ".join([", ".join(names[:-1]), names[-1]])
+    if "tag" not in context:
+        return f"'{key}.{chooser}' is required: {allowed}"
+    return f"'{key}.{chooser}': should be {allowed} (got {_shown(context['tag'])})"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from exafel.config.base import Model, read_yaml, validate
 from exafel.config.cells import CellsConfig
+from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.config.merge import MergeConfig
 from exafel.config.report import ReportConfig
 from exafel.config.simulate import SimulateSfxConfig
@@ -37,6 +38,9 @@ class WorkflowConfig(Model):
     stills: StillsConfig = Field(default_factory=StillsConfig, description="From images to integrated lattices.")
     cells: CellsConfig = Field(default_factory=CellsConfig, description="Statistics of unit cells over shots.")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
+    evaluate: EvaluateSfxConfig = Field(
+        default_factory=EvaluateSfxConfig, description="Figures of merit against truth, by exafel evaluate sfx."
+    )
     report: ReportConfig = Field(default_factory=ReportConfig, description="The page that shows it all.")
 
 

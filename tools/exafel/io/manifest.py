@@ -125,8 +125,9 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         return validate(Manifest, read_json(path), where=path)
-    except ConfigError as error:
-        raise InputError(f"damaged manifest: {error.what}", where=path, hint="run that step again") from error
+    except (ConfigError, InputError) as error:
+        hint = "delete it and run that step again"
+        raise InputError(f"damaged manifest: {error.what}", where=path, hint=hint) from error
 
 
 def verify_containers(folder: Path, manifest: Manifest) -> None:

@@ -2,17 +2,23 @@
 
 Rank 0 is the calling process; the others are started anew ("spawn", so nothing is inherited by accident) and joined by
 one pipe a pair of ranks. A rank that dies closes its pipes, and the others stop with its error instead of waiting.
+When rank 0 is interrupted or killed it takes the others with it, and they end what programs they run.
 """
 
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
+import pickle
+import signal
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from exafel.arrays import FloatArray
 from exafel.errors import ExafelError
@@ -161,7 +167,8 @@ def run_local(function: Callable[..., T], n_ranks: int, *args: Any, rank0: dict[
     Raises
     ------
     ExafelError
-        What a rank raised; `RankLostError` where a rank died without a word (killed, out of memory).
+        What a rank raised; `RankLostError` where a rank died without a word (killed, out of memory). Other exceptions
+        of a rank are raised with its traceback in a note.
     """
     context = mp.get_context("spawn")
     value = context.Value("q", 0)
@@ -173,7 +180,8 @@ def run_local(function: Callable[..., T], n_ranks: int, *args: Any, rank0: dict[
     for rank in range(1, n_ranks):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=(function, args, rank, pipes[rank], value, theirs), daemon=True)
-        process.start()
+        with _interrupts_held_back():
+            process.start()
         theirs.close()
         for pipe in pipes[rank]:
             if pipe is not None:
@@ -189,22 +197,37 @@ def run_local(function: Callable[..., T], n_ranks: int, *args: Any, rank0: dict[
         for child, _ in children:
             child.terminate()
         raise
+    else:
+        comm.close()
+        error = _first_error(children)
+        if error is not None:
+            raise error
+        return result
     finally:
         comm.close()
         for child, ours in children:
             child.join()
             ours.close()
-    return result
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that Ctrl-C at the terminal does not reach: rank 0 gets it, and ends them."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _first_error(children: Sequence[tuple[BaseProcess, Connection]]) -> BaseException | None:
     """Return the error that set off the end of the others: the first that is not itself about a lost rank."""
     silent = None
     for number, (process, pipe) in enumerate(children, start=1):
-        process.join()
         try:
             error = pipe.recv()
         except EOFError:
+            process.join()
             silent = silent or RankLostError(
                 f"rank {number} was ended from outside (exit code {process.exitcode})",
                 hint="was it out of memory? finished shots are kept: run the same command again",
@@ -223,11 +246,39 @@ def _child(
     value: Any,
     report: Connection,
 ) -> None:
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         function(*args, LocalComm(rank, pipes, value))
     except Exception as error:
-        report.send(error)
+        report.send(_sendable(error, rank))
     else:
         report.send(None)
     finally:
         report.close()
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """Leave through the ``finally`` clauses: a program that this rank runs must not outlive it."""
+    sys.exit(128 + number)
+
+
+def _end_with_parent() -> None:
+    """Stop this rank when rank 0 is killed: it would go on writing where the next run writes too."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _sendable(error: Exception, rank: int) -> Exception:
+    """Return an error that can be pickled; one that should not happen with the traceback that pickling loses."""
+    if isinstance(error, ExafelError):
+        return error
+    trace = f"on rank {rank}: {''.join(traceback.format_exception(error))}"
+    error.add_note(trace)
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
+    except Exception:  # whatever an exception of another package does when it is pickled
+        return RuntimeError(trace)
+    return error

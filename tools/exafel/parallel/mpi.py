@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -44,9 +45,24 @@ def launched_rank(environ: Mapping[str, str] = os.environ) -> int:
 
 def abort_ranks(code: int) -> None:
     """End every rank of the run with an exit code: one rank failed and the others would wait for it."""
-    from mpi4py import MPI
+    mpi = _mpi()
+    if mpi is not None:
+        mpi.COMM_WORLD.Abort(code)
 
-    MPI.COMM_WORLD.Abort(code)
+
+def let_rank_0_speak() -> None:
+    """Wait a second: where rank 0 has failed alike, its abort ends this rank before it says the same."""
+    if _mpi() is not None:  # starting MPI waits for all ranks, so that the second begins for all at once
+        time.sleep(1)
+
+
+def _mpi() -> Any:
+    """Start MPI; None where it cannot be used, and then no rank waits in it."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    return MPI
 
 
 class _WindowCounter:

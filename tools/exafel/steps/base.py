@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from pydantic import ValidationError
+
 import exafel
 from exafel.config.base import Model
 from exafel.errors import ConfigError, ExafelError, InputError
@@ -235,9 +237,22 @@ class StepRun:
         self._containers.append(describe_container(path, kind, folder=self.out, rank=self.comm.rank, rows=rows))
 
     def up_to_date(self, model: type[SummaryT]) -> SummaryT:
-        """Return the summary of the finished run that makes this one needless."""
+        """Return the summary of the finished run that makes this one needless.
+
+        Raises
+        ------
+        InputError
+            It was written by a version with another summary.
+        """
         assert self.finished is not None
-        return model.model_validate({**self.finished.summary, "up_to_date": True})
+        try:
+            return model.model_validate({**self.finished.summary, "up_to_date": True})
+        except ValidationError as error:
+            raise InputError(
+                f"written by another version, {self.finished.software_version}",
+                where=self.out / MANIFEST_NAME,
+                hint="delete it and run the step again",
+            ) from error
 
     def cpu_seconds(self) -> float:
         """CPU seconds that this rank has used since the step began."""

@@ -108,9 +108,12 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: s
     Raises
     ------
     InputError
-        An input does not exist.
+        An input does not exist, or is an experiment file without its reflection file.
     """
     inputs = {"stills": require_paths(tuple(stills), "stills folders")}
+    named = [path for path in stills if path.is_file()]
+    if named:  # their reflections decide the results too
+        inputs["reflections"] = tuple(pair.refl for pair in find_pairs(named, config.input))
     models = tuple(Path(name) for name in (config.scaling.model, config.statistics.cciso_model) if name is not None)
     if models:
         inputs["reference"] = require_paths(models, "references")

@@ -10,19 +10,14 @@ from pathlib import Path
 @cache
 def git_describe() -> str:
     """Output of ``git describe`` where the package runs from a checkout; empty where it was installed elsewhere."""
-    folder = Path(__file__).resolve().parent
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--tags"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # not the repository of somebody's environment
+        return _git("describe", "--always", "--dirty", "--tags")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    tracked = subprocess.run(
-        ["git", "ls-files", "--error-unmatch", "provenance.py"], cwd=folder, capture_output=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 and tracked.returncode == 0 else ""
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).resolve().parent
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
