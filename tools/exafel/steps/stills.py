@@ -19,12 +19,8 @@ from exafel.parallel.comm import Communicator, from_root
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, require_paths
 from exafel.steps.stills_engine import process_by_engine
-<<<<<<< HEAD
-from exafel.steps.stills_files import keeps_spots, write_results
+from exafel.steps.stills_files import keeps_spots, remove_leftovers, write_results
 from exafel.steps.stills_tally import StillsSummary, batch_line, summarize
-=======
-from exafel.steps.stills_files import ShotRow, keeps_spots, remove_leftovers, write_results
->>>>>>> frames
 from exafel.stills.reader import ShotReader
 from exafel.stills.shot import Outcome, ShotResult, process_shot
 

@@ -32,7 +32,13 @@ REFLECTIONS_PER_CONTAINER = 250_000
 """Reflections from which on a container is full: about half a gigabyte of memory while it is written."""
 
 
-<<<<<<< HEAD
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run without a manifest left, perhaps of more ranks: the report shows the tables of such runs."""
+    for pattern in ("rank-*.expt", "rank-*.refl", "rank-*_shots.jsonl"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def write_results(results: Iterable[ShotResult], config: StillsConfig, step: StepRun) -> Tally:
     """Write this rank's containers and record them, taking one shot after the other; return their statistics."""
     rank = step.comm.rank
@@ -41,46 +47,6 @@ def write_results(results: Iterable[ShotResult], config: StillsConfig, step: Ste
     strong: list[ReflectionTable] = []
     lattices: list[IntegratedLattice] = []
     part = held = 0
-=======
-class ShotRow(Model):
-    """One shot in the table of shots.
-
-    `shot` counts all shots of the run from 0; `file` and `index` say where the image is, `index` None in a file of one
-    image; `rank` processed it; `sigma_px` is the spread of its spots, radial and tangential; `cpu_s` has the CPU
-    seconds by phase.
-    """
-
-    shot: int
-    file: str
-    index: int | None
-    rank: int
-    outcome: str
-    reason: str
-    n_spots: int
-    sigma_px: tuple[float, float] | None
-    lattices: tuple[LatticeRow, ...]
-    cpu_s: dict[str, float]
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a run without a manifest left, perhaps of more ranks: the report shows the tables of such runs."""
-    for pattern in ("rank-*.expt", "rank-*.refl", "rank-*_shots.jsonl"):
-        for path in folder.glob(pattern):
-            path.unlink()
-
-
-def write_results(results: Sequence[ShotResult], config: StillsConfig, step: StepRun) -> list[ShotRow]:
-    """Write this rank's containers and record them; return its rows of the table of shots."""
-    stem = f"rank-{step.comm.rank:05d}"
-    rows = [shot_row(result, step.comm.rank) for result in results]
-    lattices = [lattice for result in results for lattice in result.lattices]
-    if lattices:
-        _write_lattices(step, stem, lattices)
-    strong = [result for result in results if keeps_spots(result, config) and len(result.spots)]
-    if strong:
-        table = ReflectionTable.concatenate([_strong_spots(result) for result in strong])
-        _write_refl(step, step.out / f"{stem}_strong.refl", "strong", table)
->>>>>>> frames
     path = step.out / f"{stem}_shots.jsonl"
     with atomic_write(path) as stream:
         for result in results:
