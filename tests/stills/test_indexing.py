@@ -195,6 +195,34 @@ def test_cspad_thermolysin_is_indexed(shared_data: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("cell", "group"),
+    [((60, 70, 80, 90, 90, 90), "P 2 2 2"), ((60, 70, 80, 90, 90, 90), "P 1"), ((60, 70, 80, 80, 95, 100), "P 1"),
+     ("1.06", "known"), ("0.94", "known"), ("1.06 along a", "known")],
+)  # fmt: skip
+def test_real_shots_are_not_indexed_with_a_wrong_cell(
+    shared_data: Path, cell: tuple[float, ...] | str, group: str
+) -> None:
+    """A cell that shares an axis with the true one explains part of the spots, badly."""
+    cspad, lysozyme = open_frames([shared_data / "cspad_thermolysin"]), open_frames([shared_data / "lysozyme_stills"])
+    counts = SpotFindingConfig(min_spot_size=2, gain=25, global_threshold=100)
+    for source, name, numbers, finding in (
+        (cspad, "P 61 2 2", (1, 2), counts),
+        (lysozyme, "P 43 21 2", (1, 3, 5), SpotFindingConfig(min_spot_size=2)),
+    ):
+        if isinstance(cell, str):
+            factor = float(cell.split()[0])
+            a, b, c, *angles = CELLS[name]
+            wrong = (factor * a, factor * b, c if "along" in cell else factor * c, *angles)
+            config = IndexingConfig(unit_cell=wrong, space_group=name)
+        else:
+            config = IndexingConfig(unit_cell=cell, space_group=group)
+        for number in numbers:
+            spots = spots_of(source, number, finding)
+            assert index_shot(spots, source.detector(number), source.beam(number), config) == []
+
+
+@pytest.mark.data
 def test_thaumatin_is_indexed_and_blanks_are_not(shared_data: Path) -> None:
     source = open_frames([shared_data / "thaumatin_grid"])
     config = IndexingConfig(unit_cell=(57.7, 57.7, 150.2, 90, 90, 90), space_group="P 41 21 2")
