@@ -238,3 +238,25 @@ def test_thaumatin_is_indexed_and_blanks_are_not(shared_data: Path) -> None:
         assert max(lattices[0].rmsd_px) < 2.0
     assert len(cells) == 3
     np.testing.assert_allclose(np.median(cells, axis=0)[:3:2], (58.5, 152.3), rtol=3e-3)
+
+
+@pytest.mark.parametrize("kind", ["one place", "pairs", "a line", "the beam"])
+def test_spots_that_say_nothing_do_not_break_indexing(synthetic: SimpleNamespace, kind: str) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        shot = synthetic.shot([synthetic.setting(CELLS["P 1"], rng)], rng)
+        spots = shot.spots.select(np.arange(30))
+        xy = spots["xyzobs.px.value"]
+        if kind == "one place":
+            xy[:] = xy[0]
+        elif kind == "pairs":
+            xy[15:] = xy[:15]
+        elif kind == "a line":
+            xy[:, 1] = xy[:, 0]
+        else:
+            xy[:, :2] = 3 * rng.random((30, 2))
+        spots["panel"][:] = 0 if kind != "pairs" else np.tile(spots["panel"][:15], 2)
+        spots["xyzobs.px.variance"][:] = 0.0
+        for name in ("P 1", "P 43 21 2"):
+            for lattice in index_shot(spots, shot.detector, shot.beam, known(name, min_chance_exponent=0)):
+                assert np.isfinite(lattice.crystal.A).all()
