@@ -37,7 +37,7 @@ def small_simulator(**changes: object) -> ShotSimulator:
     group = space_group("P43212")
     hkl = np.array([(h, k, m) for h in range(1, 10) for k in range(h + 1) for m in range(1, 20)])
     table = structure_factor_table(hkl, 50.0 + np.arange(len(hkl)) % 7, group)
-    detector = grid_detector(config.detector, config.readout)  # type: ignore[arg-type]
+    detector = grid_detector(config.detector, config.readout)
     return ShotSimulator(config, detector, table, CELL, group)
 
 
@@ -89,7 +89,7 @@ def test_the_crystal_fills_the_volume_asked_for() -> None:
 )
 def test_cells_vary_as_symmetry_allows(group: str, cell: tuple[float, ...], free: int) -> None:
     rng = np.random.default_rng(1)
-    cells = np.array([jittered_cell(rng, cell, space_group(group), 0.01) for _ in range(400)])  # type: ignore[arg-type]
+    cells = np.array([jittered_cell(rng, cell, space_group(group), 0.01) for _ in range(400)])
     factors = cells[:, :3] / np.array(cell[:3])
     assert len({tuple(np.round(column, 12)) for column in factors.T}) == free
     assert factors.std(axis=0) == pytest.approx(0.01, rel=0.15)

@@ -79,7 +79,7 @@ def test_every_parameter_is_described() -> None:
             if not field.description:
                 missing.append(prefix + name)
             for inner in models_in(field.annotation):
-                missing += undocumented(inner, f"{prefix}{name}.")  # type: ignore[arg-type]
+                missing += undocumented(inner, f"{prefix}{name}.")
         return missing
 
     assert undocumented(WorkflowConfig, "") == []

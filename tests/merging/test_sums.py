@@ -28,7 +28,7 @@ def test_a_sum_is_exact_to_the_last_bits(terms: list[float]) -> None:
 @given(st.lists(FINITE, min_size=2, max_size=60), st.randoms(use_true_random=False))
 def test_the_order_of_the_terms_does_not_matter(terms: list[float], random: object) -> None:
     shuffled = list(terms)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     groups = np.zeros(len(terms), dtype=np.int64)
     assert summed(np.array([terms]), groups, 1)[0, 0] == summed(np.array([shuffled]), groups, 1)[0, 0]
 

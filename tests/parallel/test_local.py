@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exafel.errors import InputError, NothingUsableError
-from exafel.parallel.comm import Communicator, SerialComm
+from exafel.parallel.comm import Communicator, SerialComm, from_root
 from exafel.parallel.launch import launch
 from exafel.parallel.local import RankLostError, run_local
 
@@ -75,6 +75,25 @@ def fail_everywhere(comm: Communicator) -> None:
 def test_a_failure_of_all_ranks_is_raised_once() -> None:
     with pytest.raises(NothingUsableError):
         run_local(fail_everywhere, 2)
+
+
+def ask_root_twice(comm: Communicator) -> list[tuple[int, str]]:
+    def work() -> int:
+        return 100 + comm.rank
+
+    def fail() -> int:
+        raise NothingUsableError(f"nothing on rank {comm.rank}")
+
+    try:
+        from_root(comm, fail)
+    except NothingUsableError as error:
+        return comm.allgather((from_root(comm, work), str(error)))
+    raise AssertionError
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_result_and_error_of_rank_0_come_to_every_rank(ranks: int) -> None:
+    assert launch(ask_root_twice, ranks=ranks) == [(100, "nothing on rank 0")] * ranks
 
 
 def test_serial_collectives_are_identities() -> None:

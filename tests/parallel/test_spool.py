@@ -12,7 +12,7 @@ from exafel.parallel.spool import ChunkSpool, read_spool
 
 @given(records=st.lists(st.binary(max_size=200), max_size=6), cut=st.integers(0, 50), more=st.binary(max_size=20))
 def test_whole_records_survive_any_cut(tmp_path_factory: object, records: list[bytes], cut: int, more: bytes) -> None:
-    path = Path(tmp_path_factory.mktemp("spool")) / "rank.spool"  # type: ignore[attr-defined]
+    path = Path(tmp_path_factory.mktemp("spool")) / "rank.spool"
     with ChunkSpool(path) as spool:
         for record in records:
             spool.append(record)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import gemmi
@@ -98,3 +101,22 @@ def test_what_cannot_be_compared_is_said(folder: Path) -> None:
             evaluate.run,
             evaluate.request(EvaluateSfxConfig(), (folder / "empty",), folder / "truth.jsonl", folder / "o"),
         )
+
+
+@pytest.mark.mpi
+def test_under_mpi_no_rank_waits_for_one_that_found_nothing(folder: Path, mpi_environment: dict[str, str]) -> None:
+    write_truth(folder / "truth.jsonl", [TrueShot("other.h5", 0, 0, 1.3, turned(0, 0.0))])
+    mpiexec = shutil.which("mpiexec")
+    assert mpiexec is not None
+    code = "from exafel.cli.main import main; main()"
+    inputs = ["--stills", str(folder / "found.expt"), "--truth", str(folder / "truth.jsonl")]
+    done = subprocess.run(
+        [mpiexec, "--oversubscribe", "-n", "2", sys.executable, "-c", code, "evaluate", "sfx", *inputs],
+        env=mpi_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 3
+    assert done.stderr.count("exafel: no lattice belongs to") == 1

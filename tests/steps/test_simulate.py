@@ -69,7 +69,7 @@ def test_our_reader_gets_back_geometry_beam_and_counts(tmp_path: Path) -> None:
     chosen = config(n_shots=2, readout={"gain": 4.0, "read_noise_photons": 0.5, "saturation_photons": 500.0})
     launch(simulate.run, simulate.request(chosen, tmp_path))
     source = NXmxSource(tmp_path / "rank-00000.h5")
-    detector = grid_detector(chosen.detector, chosen.readout)  # type: ignore[arg-type]
+    detector = grid_detector(chosen.detector, chosen.readout)
     assert len(source.detector(0)) == 4
     for ours, read in zip(detector.panels, source.detector(0).panels, strict=True):
         np.testing.assert_allclose(read.origin_mm, ours.origin_mm, atol=1e-9)
@@ -128,7 +128,7 @@ def test_events_count_every_shot(tmp_path: Path) -> None:
 
 
 def test_the_detector_of_an_experiment_file(tmp_path: Path) -> None:
-    detector = grid_detector(config().detector, config().readout)  # type: ignore[arg-type]
+    detector = grid_detector(config().detector, config().readout)
     path = tmp_path / "detector.expt"
     write_expt(path, ExperimentList([Experiment("x", Beam(1.3), detector, ImageRef(Path("none.h5"), 0))]))
     launch(simulate.run, simulate.request(config(), tmp_path / "grid"))

@@ -22,7 +22,7 @@ from exafel.io.refl import read_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.parallel.comm import SerialComm
 from exafel.parallel.launch import launch
-from exafel.steps import stills
+from exafel.steps import stills, stills_files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "config" / "examples"
 CELL = (40.0, 50.0, 60.0, 90.0, 90.0, 90.0)
@@ -109,6 +109,17 @@ def test_strong_spots_of_the_first_shots_alone_are_kept(still_images: Path, tmp_
     assert rows[5]["n_spots"] > 16
 
 
+def test_many_reflections_go_to_several_containers(
+    finished: tuple[Path, stills.StillsSummary], still_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stills_files, "REFLECTIONS_PER_CONTAINER", finished[1].n_reflections // 3)
+    summary = stills.run(stills.request(config(), [still_images], tmp_path), SerialComm())
+    assert summary.n_reflections == finished[1].n_reflections
+    parts = [path.name for path in read_manifest(tmp_path).files(tmp_path, "refl")]
+    assert set(parts) > {"rank-00000.refl", "rank-00000-001.refl"}
+    assert_same(integrated(finished[0]), integrated(tmp_path))
+
+
 def test_a_second_run_does_nothing(finished: tuple[Path, stills.StillsSummary], still_images: Path) -> None:
     out, summary = finished
     before = (out / "manifest.json").stat().st_mtime_ns
@@ -144,7 +155,7 @@ def test_a_killed_run_goes_on_where_it_was(
         seen.append(number)
         if number == 3 and seen.count(3) == 1:
             raise KilledError
-        return process(reader, number, *rest)  # type: ignore[arg-type]
+        return process(reader, number, *rest)
 
     monkeypatch.setattr(stills, "process_shot", die_at_three)
     with pytest.raises(KilledError):

@@ -20,7 +20,7 @@ SHIFT = np.array([0.3, -0.2, 1.0])
 
 
 def read(images: Path, number: int = 0, **corrections: object) -> tuple[Detector, Beam, np.ndarray]:
-    shot = ShotReader(open_frames([images]), GeometryConfig(**corrections)).read(number)  # type: ignore[arg-type]
+    shot = ShotReader(open_frames([images]), GeometryConfig(**corrections)).read(number)
     return shot.detector, shot.beam, shot.masks[0]
 
 

@@ -108,14 +108,14 @@ def test_the_gradient_of_the_cost_is_the_central_difference(synthetic: SimpleNam
 
 
 def refine(A: FloatArray, name: str, shot: object, **options: object) -> Refined:
-    vectors = spot_vectors(shot.spots, shot.detector, shot.beam, floor_px=0.1)  # type: ignore[attr-defined]
+    vectors = spot_vectors(shot.spots, shot.detector, shot.beam, floor_px=0.1)
     reference = reference_setting(CELLS[name], hall(name))
     refined = refine_lattice(
         A,
         hall(name),
         vectors,
-        shot.beam,  # type: ignore[attr-defined]
-        RefinementConfig(**options),  # type: ignore[arg-type]
+        shot.beam,
+        RefinementConfig(**options),
         hkl_tolerance=0.3,
         restraint=CellRestraint(reciprocal_metric(reference), 0.02),
         d_min_start=8.0,

@@ -120,7 +120,7 @@ def test_spots_are_the_connected_groups(connectivity: int, structure: np.ndarray
         np.int32
     )
     mask = good_masks([image], detector)
-    config = SpotFindingConfig(min_spot_size=1, max_separation=100, connectivity=connectivity)  # type: ignore[arg-type]
+    config = SpotFindingConfig(min_spot_size=1, max_separation=100, connectivity=connectivity)
     spots = find_spots([image], mask, detector, BEAM, config)
     strong = np.zeros(image.shape, dtype=bool)
     strong.flat[strong_pixels(image, mask[0], config, gain=1.0)] = True

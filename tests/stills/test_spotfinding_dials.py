@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("dials_spots.py")
 def shares_in_common(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     """Fractions of the spots (panel, x, y) of each list that have one of the other within a pixel."""
     far = ours * [1e4, 1, 1], theirs * [1e4, 1, 1]
-    return tuple(float(np.mean(cKDTree(other).query(own)[0] < 1)) for own, other in (far, far[::-1]))  # type: ignore[return-value]
+    return tuple(float(np.mean(cKDTree(other).query(own)[0] < 1)) for own, other in (far, far[::-1]))
 
 
 @pytest.mark.dials

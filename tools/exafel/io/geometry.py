@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -207,11 +207,6 @@ class Detector:
             hit[new] = number
             xy[new] = position[new]
         return hit, xy
-
-    def with_mu(self, mu_per_mm: Sequence[float]) -> Detector:
-        """Return the same detector with other absorption coefficients, one a panel."""
-        panels = tuple(replace(panel, mu_per_mm=mu) for panel, mu in zip(self.panels, mu_per_mm, strict=True))
-        return replace(self, panels=panels)
 
 
 @dataclass(frozen=True, eq=False)

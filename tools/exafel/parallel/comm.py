@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
 
 from exafel.arrays import FloatArray
+from exafel.errors import ExafelError
 
 T = TypeVar("T")
 
@@ -104,3 +107,31 @@ class SerialComm:
     def counter(self) -> Iterator[Counter]:
         """Return a counter at 0."""
         yield _PlainCounter()
+
+
+def sum_in_order(parts: Sequence[FloatArray]) -> FloatArray:
+    """Sum of arrays in their order, so that it does not depend on who arrives first."""
+    total = np.array(parts[0], dtype=np.float64)
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def from_root(comm: Communicator, work: Callable[[], T]) -> T:
+    """Do some work on rank 0 alone, and return its result on every rank.
+
+    Raises
+    ------
+    ExafelError
+        What the work raised, on every rank: none is left waiting for the others.
+    """
+    outcome: T | ExafelError | None = None
+    if comm.rank == 0:
+        try:
+            outcome = work()
+        except ExafelError as error:
+            outcome = error
+    outcome = comm.bcast(outcome)
+    if isinstance(outcome, ExafelError):
+        raise outcome
+    return cast("T", outcome)

@@ -14,11 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-import numpy as np
-
 from exafel.arrays import FloatArray
 from exafel.errors import ExafelError
-from exafel.parallel.comm import Counter
+from exafel.parallel.comm import Counter, sum_in_order
 
 T = TypeVar("T")
 
@@ -124,11 +122,7 @@ class LocalComm:
 
     def allreduce_sum(self, value: FloatArray) -> FloatArray:
         """Sum of an array over ranks, added in rank order."""
-        parts = self.allgather(value)
-        total = np.array(parts[0], dtype=np.float64)
-        for part in parts[1:]:
-            total += part
-        return total
+        return sum_in_order(self.allgather(value))
 
     @contextmanager
     def counter(self) -> Iterator[Counter]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from exafel.arrays import FloatArray
 from exafel.errors import ConfigError
-from exafel.parallel.comm import Counter
+from exafel.parallel.comm import Counter, sum_in_order
 
 T = TypeVar("T")
 
@@ -131,11 +131,7 @@ class MpiComm:
 
     def allreduce_sum(self, value: FloatArray) -> FloatArray:
         """Sum of an array over ranks, added in rank order."""
-        parts = self.allgather(value)
-        total = np.array(parts[0], dtype=np.float64)
-        for part in parts[1:]:
-            total += part
-        return total
+        return sum_in_order(self.allgather(value))
 
     @contextmanager
     def counter(self) -> Iterator[Counter]:

@@ -35,7 +35,7 @@ from exafel.io.manifest import (
     write_manifest,
 )
 from exafel.monitor.spool import EventSpool
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.provenance import git_describe
 
 SummaryT = TypeVar("SummaryT", bound="StepSummary")
@@ -174,18 +174,11 @@ class StepRun:
         self._lock: int | None = None
 
     def __enter__(self) -> StepRun:
-        prepared: tuple[Manifest | None, tuple[InputRecord, ...], str] | ExafelError | None = None
-        if self.comm.rank == 0:
-            try:
-                prepared = self._prepare()
-            except ExafelError as error:
-                prepared = error
-        prepared = self.comm.bcast(prepared)
-        if isinstance(prepared, ExafelError):
+        try:
+            self.finished, self._records, self._fingerprint = from_root(self.comm, self._prepare)
+        except ExafelError:
             self._unlock()
-            raise prepared
-        assert prepared is not None
-        self.finished, self._records, self._fingerprint = prepared
+            raise
         if self.finished is None:
             self._events = EventSpool(self.out / "events" / f"rank-{self.comm.rank:05d}.events", self.comm.rank)
         return self

@@ -20,7 +20,7 @@ from exafel.io.experiment import Experiment
 from exafel.io.expt import read_expt
 from exafel.io.files import atomic_write, write_json
 from exafel.io.manifest import MANIFEST_NAME, read_manifest
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 from exafel.stills.cells import CellCluster, CellClusters, cell_row, cluster_cells
 
@@ -89,20 +89,14 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Cells
             files = [file for path in request.inputs["stills"] for file in _experiment_files(path, config)]
             rows = [row for file in files[comm.rank :: comm.size] for row in _rows(file)]
             gathered = comm.gather(rows)
-        outcome: CellsSummary | NothingUsableError | None = None
-        if gathered is not None:
-            everything = sorted(row for part in gathered for row in part)
-            with step.phase("cluster"):
-                outcome = _conclude(everything, config, step)
-        outcome = comm.bcast(outcome)
-        if isinstance(outcome, NothingUsableError):
-            raise outcome
-        assert outcome is not None
+        with step.phase("cluster"):
+            rows = sorted(row for part in gathered or () for row in part)
+            summary = from_root(comm, lambda: _conclude(rows, config, step))
         if comm.rank == 0:
-            for cluster in outcome.clusters:
+            for cluster in summary.clusters:
                 cell = " ".join(f"{value:.2f}" for value in cluster.median)
                 hooks.note(f"{cluster.size} lattices ({cluster.fraction:.0%}) {cluster.space_group}: {cell}")
-        return step.finish(outcome)
+        return step.finish(summary)
 
 
 def _experiment_files(path: Path, config: CellsConfig) -> list[Path]:
@@ -129,9 +123,9 @@ def _row(experiment: Experiment) -> _Row:
     return experiment.identifier, experiment.image.label, str(group), experiment.crystal.cell
 
 
-def _conclude(rows: list[_Row], config: CellsConfig, step: StepRun) -> CellsSummary | NothingUsableError:
+def _conclude(rows: list[_Row], config: CellsConfig, step: StepRun) -> CellsSummary:
     if not rows:
-        return NothingUsableError("the inputs hold no lattice", hint="look at the stills step's table of reasons")
+        raise NothingUsableError("the inputs hold no lattice", hint="look at the stills step's table of reasons")
     groups = [group for group, _ in Counter(row[2] for row in rows).most_common()]
     results = {}
     for group in groups:

@@ -18,7 +18,7 @@ from exafel.io.files import write_json
 from exafel.io.manifest import MANIFEST_NAME, read_manifest
 from exafel.io.mtz import read_mtz
 from exafel.io.truth import Truth, read_truth
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 from exafel.stills.accuracy import LatticeErrors, lattice_errors
 
@@ -116,15 +116,12 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Summa
     with StepRun(request, comm) as step:
         if step.finished is not None:
             return step.up_to_date(Summary)
-        summary = None
+        with step.phase("evaluate"):
+            summary = from_root(comm, lambda: _evaluate(request, config))
         if comm.rank == 0:
-            with step.phase("evaluate"):
-                summary = _evaluate(request, config)
             path = step.out / "evaluation.json"
             write_json(path, summary.model_dump(mode="json"))
             step.add_container(path, "json", rows=summary.n)
-        summary = comm.bcast(summary)
-        assert summary is not None
         return step.finish(summary)
 
 

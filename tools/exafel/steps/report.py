@@ -12,7 +12,7 @@ from exafel.io.files import atomic_write, write_json
 from exafel.monitor.report.build import build_sections
 from exafel.monitor.report.page import numbers_of, render_page
 from exafel.monitor.report.trial import find_steps, read_trial
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary
 
 STEP = "report"
@@ -62,12 +62,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Summa
     with StepRun(request, comm) as step:
         if step.finished is not None:
             return step.up_to_date(Summary)
-        summary = None
-        if comm.rank == 0:
-            with step.phase("report"):
-                summary = _write(step, request, config)
-        summary = comm.bcast(summary)
-        assert summary is not None
+        with step.phase("report"):
+            summary = from_root(comm, lambda: _write(step, request, config))
         return step.finish(summary)
 
 
