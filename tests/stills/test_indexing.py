@@ -195,6 +195,34 @@ def test_cspad_thermolysin_is_indexed(shared_data: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("cell", "group"),
+    [((60, 70, 80, 90, 90, 90), "P 2 2 2"), ((60, 70, 80, 90, 90, 90), "P 1"), ((60, 70, 80, 80, 95, 100), "P 1"),
+     ("1.06", "known"), ("0.94", "known"), ("1.06 along a", "known")],
+)  # fmt: skip
+def test_real_shots_are_not_indexed_with_a_wrong_cell(
+    shared_data: Path, cell: tuple[float, ...] | str, group: str
+) -> None:
+    """A cell that shares an axis with the true one explains part of the spots, badly."""
+    cspad, lysozyme = open_frames([shared_data / "cspad_thermolysin"]), open_frames([shared_data / "lysozyme_stills"])
+    counts = SpotFindingConfig(min_spot_size=2, gain=25, global_threshold=100)
+    for source, name, numbers, finding in (
+        (cspad, "P 61 2 2", (1, 2), counts),
+        (lysozyme, "P 43 21 2", (1, 3, 5), SpotFindingConfig(min_spot_size=2)),
+    ):
+        if isinstance(cell, str):
+            factor = float(cell.split()[0])
+            a, b, c, *angles = CELLS[name]
+            wrong = (factor * a, factor * b, c if "along" in cell else factor * c, *angles)
+            config = IndexingConfig(unit_cell=wrong, space_group=name)
+        else:
+            config = IndexingConfig(unit_cell=cell, space_group=group)
+        for number in numbers:
+            spots = spots_of(source, number, finding)
+            assert index_shot(spots, source.detector(number), source.beam(number), config) == []
+
+
+@pytest.mark.data
 def test_thaumatin_is_indexed_and_blanks_are_not(shared_data: Path) -> None:
     source = open_frames([shared_data / "thaumatin_grid"])
     config = IndexingConfig(unit_cell=(57.7, 57.7, 150.2, 90, 90, 90), space_group="P 41 21 2")
@@ -210,3 +238,25 @@ def test_thaumatin_is_indexed_and_blanks_are_not(shared_data: Path) -> None:
         assert max(lattices[0].rmsd_px) < 2.0
     assert len(cells) == 3
     np.testing.assert_allclose(np.median(cells, axis=0)[:3:2], (58.5, 152.3), rtol=3e-3)
+
+
+@pytest.mark.parametrize("kind", ["one place", "pairs", "a line", "the beam"])
+def test_spots_that_say_nothing_do_not_break_indexing(synthetic: SimpleNamespace, kind: str) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        shot = synthetic.shot([synthetic.setting(CELLS["P 1"], rng)], rng)
+        spots = shot.spots.select(np.arange(30))
+        xy = spots["xyzobs.px.value"]
+        if kind == "one place":
+            xy[:] = xy[0]
+        elif kind == "pairs":
+            xy[15:] = xy[:15]
+        elif kind == "a line":
+            xy[:, 1] = xy[:, 0]
+        else:
+            xy[:, :2] = 3 * rng.random((30, 2))
+        spots["panel"][:] = 0 if kind != "pairs" else np.tile(spots["panel"][:15], 2)
+        spots["xyzobs.px.variance"][:] = 0.0
+        for name in ("P 1", "P 43 21 2"):
+            for lattice in index_shot(spots, shot.detector, shot.beam, known(name, min_chance_exponent=0)):
+                assert np.isfinite(lattice.crystal.A).all()

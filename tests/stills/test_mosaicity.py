@@ -78,6 +78,14 @@ def test_too_few_reflections_are_flagged(n: int) -> None:
     assert np.isfinite(fit.half_mosaicity_deg)
 
 
+def test_reflections_of_one_resolution_do_not_break_the_fit() -> None:
+    delta_psi = np.random.default_rng(8).normal(scale=1e-3, size=40)
+    fit = fit_mosaicity(delta_psi, np.full(40, 5.0), CONFIG)
+    inverse = 0.0 if fit.domain_size_angstrom is None else 1.0 / fit.domain_size_angstrom
+    width = np.radians(fit.half_mosaicity_deg) + 5.0 * inverse
+    assert width == pytest.approx(np.sqrt(3 * np.mean(delta_psi**2)), rel=0.1)
+
+
 def test_angles_that_are_all_zero_do_not_break_the_fit() -> None:
     fit = fit_mosaicity(np.zeros(50), np.linspace(2.0, 10.0, 50), CONFIG)
     assert fit.degenerate

@@ -35,10 +35,8 @@ class RefinementConfig(Model):
 class MosaicityConfig(Model):
     """Maximum-likelihood mosaicity; a fit that ends at a bound is flagged and that parameter left out."""
 
-    min_domain_size_angstrom: float = Field(100.0, gt=0, description="Smallest mosaic domain size, as DIALS counts it.")
-    max_domain_size_angstrom: float = Field(
-        50000.0, gt=0, description="Largest mosaic domain size that can be told apart."
-    )
+    min_domain_size_angstrom: float = Field(100.0, gt=0, description="Smallest domain size, as DIALS counts it.")
+    max_domain_size_angstrom: float = Field(50000.0, gt=0, description="Largest domain size that can be told apart.")
     max_half_mosaicity_deg: float = Field(2.0, gt=0, description="Largest half mosaicity.")
 
 
@@ -62,10 +60,10 @@ class IndexingConfig(Model):
         0.15, ge=0, le=1, description="Smallest fraction of the spots not yet indexed that a lattice must index."
     )
     min_chance_exponent: float = Field(
-        30.0,
+        40.0,
         ge=0,
-        description="Smallest -ln of the probability that a lattice laid at random fits so many spots so well; "
-        "the best of all orientations reaches 20 on spots of no lattice.",
+        description="Smallest -ln of the probability that a lattice laid at random fits so many spots so well; the "
+        "best orientation reaches 20 on spots of no lattice, and a wrong cell that shares planes with the true one 33.",
     )
     cell_tolerance: float = Field(
         0.03, gt=0, lt=0.5, description="Largest relative change of a cell edge, and of an angle in radian."

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from exafel.config.base import Model
 
-Triple = tuple[float, float, float]
+Triple = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class GridDetector(Model):
     """A detector of equal panels in a flat grid, centred on the beam and normal to it."""
 
     type: Literal["grid"] = Field("grid", description="Panels in a flat grid; one panel is a grid too.")
-    panel_size_px: tuple[int, int] = Field((768, 768), description="Pixels of a panel along fast and slow.")
-    panels: tuple[int, int] = Field((1, 1), description="Number of panels along fast and slow.")
+    panel_size_px: tuple[PositiveInt, PositiveInt] = Field(
+        (768, 768), description="Pixels of a panel along fast and slow."
+    )
+    panels: tuple[PositiveInt, PositiveInt] = Field((1, 1), description="Number of panels along fast and slow.")
     gap_px: int = Field(0, ge=0, description="Gap between neighbouring panels, in pixels.")
     pixel_size_mm: float = Field(0.1, gt=0, description="Size of a pixel.")
     distance_mm: float = Field(80.0, gt=0, description="Distance from the sample.")

@@ -89,11 +89,12 @@ def _score(moment: FloatArray, design: FloatArray, x: FloatArray, free: np.ndarr
         width = np.maximum(design @ x, floor)
         gradient = design.T @ (1.0 / width - moment / width**3)
         information = (design / width[:, None] ** 2).T @ design * 2.0
+        information += 1e-12 * np.diag(np.diag(information))  # reflections of one resolution do not tell the two apart
         step = np.zeros(2)
         step[free] = -np.linalg.solve(information[np.ix_(free, free)], gradient[free])
         new = np.clip(x + step, np.maximum(bounds[:, 0], 0.3 * x * free), bounds[:, 1])
         new = np.clip(new, bounds[:, 0], bounds[:, 1])
-        if np.abs(new - x).max() < 1e-6 * np.abs(x).max() * 1e-3:
+        if np.abs(new - x).max() < 1e-9 * np.abs(x).max():
             return new
         x = new
     return x

@@ -34,6 +34,8 @@ from exafel.stills.spot_vectors import SpotVectors
 _GROWTH = 1.3  # of the resolution limit from one round to the next
 _SPOTS_PER_PARAMETER = 4  # with which refinement starts, beyond the resolution to start with if need be
 _HUBER = 3.0  # standard errors from which on a residual counts linearly
+_LONGEST_STEP = 0.08  # rad, or strain: six such strains leave a metric positive
+_SMALLEST_VARIANCE = 1e-24  # 1/angstrom^2, far below any real one: spots may coincide
 _CONVERGED = 1e-5  # relative change of the setting matrix, far below its error
 
 
@@ -188,7 +190,7 @@ class _Fit:
             displacement = self.displacement(A, self.wave_number)
         moments = displacement**2
         moments[:, 2] += spread
-        self.variance = self._variances(moments)
+        self.variance = np.maximum(self._variances(moments), _SMALLEST_VARIANCE)
         z2 = displacement**2 / self.variance
         if self._config.outlier_rejection == "sauter_poon":
             self.used = ~(rayleigh_outliers(z2[:, 0] + z2[:, 1]) | rayleigh_outliers(z2[:, 2], degrees=1))
@@ -212,7 +214,7 @@ def _minimise(
     cost, gradient, hessian = _normal_equations(A, metrics, fit, restraint)
     for _ in range(config.max_iterations):
         step = np.asarray(np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -gradient))
-        trial = move_setting(A, metrics, step)
+        trial = move_setting(A, metrics, np.clip(step, -_LONGEST_STEP, _LONGEST_STEP))
         new_cost, new_gradient, new_hessian = _normal_equations(trial, metrics, fit, restraint)
         if new_cost > cost * (1 + 1e-12):
             damping = max(damping * 10.0, 1e-4)
