@@ -15,14 +15,15 @@ help:
 	@echo "make lint   only the checks of form: ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make clean  remove the virtual environment and build products"
 
-$(BIN)/python:
+# pip is the last that venv makes: where it failed halfway, for want of python3-venv, the next make begins anew.
+$(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(BIN)/python $(SOURCES)
+$(VENV)/.installed: $(BIN)/pip $(SOURCES)
 	$(PIP) install --quiet -c constraints.txt .
 	@touch $@
 
-$(VENV)/.installed-test: $(BIN)/python $(SOURCES)
+$(VENV)/.installed-test: $(BIN)/pip $(SOURCES)
 	$(PIP) install --quiet -c constraints.txt '.[test,mpi,parsl]'
 	@touch $@ $(VENV)/.installed
 

@@ -69,13 +69,18 @@ def test_amplitudes_are_squared_on_demand(tmp_path):
     np.testing.assert_allclose(sigma, 2 * reference.value * reference.sigma)
 
 
-def test_columns_that_were_not_made_are_not_written(tmp_path):
+def test_columns_that_were_not_made_are_missing_values(tmp_path):
     absent = dict.fromkeys(
         [f"{what}_{which}" for what in ("intensity", "sigma") for which in ("plus", "minus", "half1", "half2")]
     )
     write_mtz(tmp_path / "a.mtz", merged(**absent))
-    labels = [column.label for column in gemmi.read_mtz_file(str(tmp_path / "a.mtz")).columns]
-    assert labels == ["H", "K", "L", "F", "SIGF", "I", "SIGI", "N"]
+    mtz = gemmi.read_mtz_file(str(tmp_path / "a.mtz"))
+    columns = {column.label: np.array(column) for column in mtz.columns}
+    write_mtz(tmp_path / "b.mtz", merged())
+    assert list(columns) == [column.label for column in gemmi.read_mtz_file(str(tmp_path / "b.mtz")).columns]
+    filled = {label for label, values in columns.items() if np.isfinite(values).all()}
+    assert filled == {"H", "K", "L", "F", "SIGF", "I", "SIGI", "N"}
+    assert all(np.isnan(values).all() for label, values in columns.items() if label not in filled)
 
 
 @pytest.mark.parametrize("intensity", [-300.0, -4.0, -0.5, 0.0, 0.5, 4.0, 1e4])

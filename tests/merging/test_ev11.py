@@ -68,3 +68,9 @@ def test_a_negative_mean_never_makes_a_variance_negative() -> None:
 def test_too_few_observations_are_an_error_that_says_what_to_do() -> None:
     with pytest.raises(InputError, match=r"none"):
         fitted(*observations(1.0, 0.0, 0.1, n=2, multiplicity=4))
+
+
+def test_observations_without_errors_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(InputError, match="are equal") as caught:
+        fitted(np.full(90, 100.0), np.full(90, 4.0), np.arange(0, 90, 3))
+    assert "merge.error.model" in str(caught.value.hint)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -30,6 +31,14 @@ def test_a_screw_axis_does_not_change_the_laue_group_but_centring_and_axes_do() 
     assert not same_laue_group("P 4", "P 4 2")
     assert same_laue_group("P 4w", "-P 4")
     assert not same_laue_group("I 4 2", "P 4 2")
+
+
+@pytest.mark.parametrize(("one", "other"), [("P 3 1 2", "P 3 2 1"), ("P 1 1 2", "P 1 2 1"), ("R 3:H", "R 3:R")])
+def test_groups_of_one_name_of_laue_group_but_other_axes_do_not_go_together(one: str, other: str) -> None:
+    first, second = gemmi.SpaceGroup(one), gemmi.SpaceGroup(other)
+    assert first.laue_str() == second.laue_str()
+    assert not same_laue_group(first.hall, second.hall)
+    assert same_laue_group(first.hall, first.hall)
 
 
 def test_shells_have_equal_volume_in_reciprocal_space() -> None:

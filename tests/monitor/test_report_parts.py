@@ -186,9 +186,28 @@ def test_phases_inside_the_loop_over_shots_are_not_counted_twice() -> None:
         timings_s={"ranks": [{"rank": 0, "wall_s": 12.0, "cpu_s": 8.0, "phases": phases}]},
     )  # fmt: skip
     table = by_phase(rank_phases(StepFolder("stills", Path(), "finished", manifest)))
-    assert list(table["phase"]) == ["open", "read", "index", "waiting", "other"]
+    assert list(table["phase"]) == ["open", "read", "index", "rest of shots", "other"]
     assert list(table["wall_mean"]) == [1.0, 2.0, 4.0, 4.0, 1.0]
     assert list(table["cpu_sum"]) == [0.5, 2.0, 4.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("phase", ["index", "dials"])
+def test_phases_of_a_rank_never_add_up_to_more_than_its_wall_time(phase: str) -> None:
+    """Shots of an interrupted run, and another engine's processes, bring CPU time that this loop did not take."""
+    phases = {
+        "open": {"wall_s": 1.0, "cpu_s": 0.5},
+        "shots": {"wall_s": 10.0, "cpu_s": 2.0},
+        "read": {"wall_s": 5.0, "cpu_s": 5.0},
+        phase: {"wall_s": 20.0, "cpu_s": 20.0},
+    }
+    manifest = Manifest(
+        step="stills", engine_version="1", software_version="1", fingerprint="", config={},
+        summary={"cpu_s_per_phase": {"read": 1.0, phase: 4.0}},
+        timings_s={"ranks": [{"rank": 0, "wall_s": 12.0, "cpu_s": 3.0, "phases": phases}]},
+    )  # fmt: skip
+    table = by_phase(rank_phases(StepFolder("stills", Path(), "finished", manifest))).set_index("phase")
+    assert table["wall_mean"].to_dict() == {"open": 1.0, "read": 2.0, phase: 8.0, "rest of shots": 0.0, "other": 1.0}
+    assert table.loc[phase, "cpu_sum"] == 20.0
 
 
 OUTCOME_NAMES = ["integrated", "not_indexed", "no_hit", "read_failed", "integrate_failed", "refine_failed", "invented"]

@@ -53,6 +53,23 @@ def test_files_that_a_section_names_are_read_by_its_step() -> None:
     assert find_link(config, "cells").files == ()
 
 
+@pytest.mark.parametrize(
+    ("file", "after", "files"),
+    [
+        ("r/d/t/cells/cells.json", ("stills", "cells"), ()),
+        ("r/d/./t/cells/cells.json", ("stills", "cells"), ()),
+        ("r/d/other/cells/cells.json", ("stills",), (Path("r/d/other/cells/cells.json"),)),
+    ],
+)
+def test_a_merge_filtered_by_clusters_comes_after_their_step(
+    file: str, after: tuple[str, ...], files: tuple[Path, ...]
+) -> None:
+    filters = {"unit_cell": {"algorithm": "cluster", "cluster": {"file": file}}}
+    link = find_link(config_of(merge={"filter": filters}), "merge")
+    assert (link.after, link.files) == (after, files)
+    assert link.inputs == (Path("r/d/t/stills"),)
+
+
 def test_neither_images_nor_simulation_is_an_error() -> None:
     with pytest.raises(ConfigError, match="there are no images"):
         chain_of(WorkflowConfig())

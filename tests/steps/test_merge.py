@@ -266,6 +266,17 @@ def test_lattices_are_left_out_for_a_reason(tmp_path: Path) -> None:
     assert summary.reasons == {"unit_cell": 1, "n_obs": 1, "space_group": 1, "no_signal": 1}
 
 
+def test_lattices_of_absent_reflections_alone_are_nothing_usable(tmp_path: Path) -> None:
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    experiment, table = lattice(0, n=20)
+    table["miller_index"] = np.array([[0, 0, 4 * k + 1] for k in range(20)], dtype=np.int32)
+    write_pair(folder, "idx-0000", [(experiment, table)])
+    config = MergeConfig.model_validate({"error": {"model": "none"}, "significance_filter": {"enabled": False}})
+    with pytest.raises(NothingUsableError, match="absent in P 43 21 2"):
+        merged(folder, tmp_path / "out", config)
+
+
 def test_the_clusters_of_the_cells_step_are_a_filter(stills: Path, tmp_path: Path) -> None:
     """The made cells differ in one direction, evenly, so that 1.2 standard deviations keep the inner ones."""
     cells.run(cells.request(CellsConfig(), [stills], tmp_path / "cells"), SerialComm())

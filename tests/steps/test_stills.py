@@ -22,7 +22,7 @@ from exafel.io.refl import read_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.parallel.comm import SerialComm
 from exafel.parallel.launch import launch
-from exafel.steps import stills
+from exafel.steps import stills, stills_files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "config" / "examples"
 CELL = (40.0, 50.0, 60.0, 90.0, 90.0, 90.0)
@@ -107,6 +107,17 @@ def test_strong_spots_of_the_first_shots_alone_are_kept(still_images: Path, tmp_
     assert list(strong.identifiers.values()) == [row["lattices"][0]["identifier"] for row in rows[:2]]
     assert np.bincount(strong["id"]).tolist() == [row["n_spots"] for row in rows[:2]]
     assert rows[5]["n_spots"] > 16
+
+
+def test_many_reflections_go_to_several_containers(
+    finished: tuple[Path, stills.StillsSummary], still_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stills_files, "REFLECTIONS_PER_CONTAINER", finished[1].n_reflections // 3)
+    summary = stills.run(stills.request(config(), [still_images], tmp_path), SerialComm())
+    assert summary.n_reflections == finished[1].n_reflections
+    parts = [path.name for path in read_manifest(tmp_path).files(tmp_path, "refl")]
+    assert set(parts) > {"rank-00000.refl", "rank-00000-001.refl"}
+    assert_same(integrated(finished[0]), integrated(tmp_path))
 
 
 def test_a_second_run_does_nothing(finished: tuple[Path, stills.StillsSummary], still_images: Path) -> None:

@@ -87,7 +87,10 @@ def test_gain_scales_the_variance() -> None:
     plain = run(image, predictions(xy))
     scaled = integrate([25 * image], [image >= 0], predictions(xy), PROFILE, DETECTOR, BEAM, CONFIG, gain=25.0)
     np.testing.assert_allclose(scaled["intensity.sum.value"], 25 * plain["intensity.sum.value"], rtol=1e-9)
-    np.testing.assert_allclose(scaled["intensity.sum.variance"], 625 * plain["intensity.sum.variance"], rtol=1e-9)
+    for name in ("intensity.sum.variance", "background.sum.variance"):
+        np.testing.assert_allclose(scaled[name], 625 * plain[name], rtol=1e-9)
+    signal = np.abs(plain["intensity.sum.value"])
+    np.testing.assert_allclose(plain["background.sum.variance"] + signal, plain["intensity.sum.variance"], rtol=1e-9)
 
 
 def test_hot_pixels_in_the_background_do_not_count() -> None:

@@ -17,7 +17,7 @@ def sample(eta_half_deg: float, domain: float, n: int, seed: int) -> tuple[Float
     rng = np.random.default_rng(seed)
     d = rng.uniform(1.0 / 1.5**3, 1.0, n) ** (-1 / 3)  # even in reciprocal volume
     d *= 1.8
-    width = np.radians(eta_half_deg) + d / (2 * domain)
+    width = np.radians(eta_half_deg) + d / domain
     return width / np.sqrt(3) * rng.normal(size=n), d
 
 
@@ -25,7 +25,7 @@ def sample(eta_half_deg: float, domain: float, n: int, seed: int) -> tuple[Float
 def test_recovers_both_parameters(eta_half: float, domain: float) -> None:
     rng = np.random.default_rng(5)
     d = np.exp(rng.uniform(np.log(1.8), np.log(30.0), 20_000))
-    width = np.radians(eta_half) + d / (2 * domain)
+    width = np.radians(eta_half) + d / domain
     fit = fit_mosaicity(width / np.sqrt(3) * rng.normal(size=len(d)), d, CONFIG)
     assert not fit.degenerate
     assert fit.half_mosaicity_deg == pytest.approx(eta_half, abs=0.004 + 0.05 * eta_half)
@@ -45,10 +45,10 @@ def test_is_the_maximum_of_the_likelihood(eta_half: float, domain: float, n: int
         return float((np.log(sigma) + 0.5 * (delta_psi / sigma) ** 2).sum())
 
     bounds = [(0.0, np.radians(CONFIG.max_half_mosaicity_deg))]
-    bounds += [(0.5 / CONFIG.max_domain_size_angstrom, 0.5 / CONFIG.min_domain_size_angstrom)]
-    starts = [(np.radians(eta_half) + 1e-6, 0.5 / domain), (1e-6, 1e-3), (1e-2, 1.1e-5)]
+    bounds += [(1.0 / CONFIG.max_domain_size_angstrom, 1.0 / CONFIG.min_domain_size_angstrom)]
+    starts = [(np.radians(eta_half) + 1e-6, 1.0 / domain), (1e-6, 1e-3), (1e-2, 2.2e-5)]
     best = min(minimize(cost, x, method="Nelder-Mead", bounds=bounds, options={"maxiter": 2000}).fun for x in starts)
-    inverses = bounds[1] if fit.domain_size_angstrom is None else (0.5 / fit.domain_size_angstrom,)
+    inverses = bounds[1] if fit.domain_size_angstrom is None else (1.0 / fit.domain_size_angstrom,)
     eta = np.radians(fit.half_mosaicity_deg)
     assert min(cost(np.array([eta, inverse])) for inverse in inverses) <= best + 1e-3
 
@@ -65,7 +65,7 @@ def test_a_crystal_without_domain_broadening_is_flagged_not_given_a_huge_domain(
 def test_a_crystal_without_mosaicity_has_none() -> None:
     rng = np.random.default_rng(7)
     d = rng.uniform(1.8, 10.0, 300)
-    fit = fit_mosaicity(d**1.2 / (2 * 1500.0) / np.sqrt(3) * rng.normal(size=300), d, CONFIG)
+    fit = fit_mosaicity(d**1.2 / 1500.0 / np.sqrt(3) * rng.normal(size=300), d, CONFIG)
     assert fit.half_mosaicity_deg == 0.0
     assert not fit.degenerate
 

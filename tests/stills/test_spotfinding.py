@@ -93,6 +93,23 @@ def test_float_frames_with_masked_nan() -> None:
     assert len(spots) == 1
 
 
+@pytest.mark.parametrize("dtype", ["u2", ">u2", "u4", "i2", "i4", ">i4", "i8", "u8", "f2", "f4", ">f4", "f8"])
+def test_spots_do_not_depend_on_how_pixels_are_stored(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    image = rng.poisson(3 + gaussian_spot((60, 80), 30.3, 20.6, 900))
+    detector = make_detector()
+    strided = np.zeros((120, 160), dtype=dtype)
+    strided[::2, ::2] = image
+    layouts = [image.astype(np.int32), image.astype(dtype), np.asfortranarray(image.astype(dtype)), strided[::2, ::2]]
+    first, *others = [
+        find_spots([frame], good_masks([frame], detector), detector, BEAM, SpotFindingConfig()) for frame in layouts
+    ]
+    assert len(first) == 1
+    for other in others:
+        for name in ("xyzobs.px.value", "intensity.sum.value", "bbox"):
+            np.testing.assert_array_equal(other[name], first[name])
+
+
 @pytest.mark.parametrize(
     ("connectivity", "structure"), [(8, np.ones((3, 3))), (4, ndimage.generate_binary_structure(2, 1))]
 )

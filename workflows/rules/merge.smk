@@ -3,7 +3,7 @@
 
 rule merge:
     input:
-        stills=results_of("merge"),
+        results=results_of("merge"),
         files=named_files("merge"),
     output:
         manifest=update("<results>/merge/manifest.json"),

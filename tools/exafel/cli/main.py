@@ -17,7 +17,7 @@ from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
     name="exafel",
-    help="Serial crystallography and single-particle imaging at X-ray free-electron lasers.",
+    help="Serial crystallography at X-ray free-electron lasers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -45,7 +45,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Serial crystallography and single-particle imaging at X-ray free-electron lasers."""
+    """Serial crystallography at X-ray free-electron lasers."""
     if debug:
         os.environ["EXAFEL_DEBUG"] = "1"
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -35,8 +35,10 @@ class RefinementConfig(Model):
 class MosaicityConfig(Model):
     """Maximum-likelihood mosaicity; a fit that ends at a bound is flagged and that parameter left out."""
 
-    min_domain_size_angstrom: float = Field(100.0, gt=0, description="Smallest mosaic block.")
-    max_domain_size_angstrom: float = Field(50000.0, gt=0, description="Largest mosaic block that can be told apart.")
+    min_domain_size_angstrom: float = Field(100.0, gt=0, description="Smallest mosaic domain size, as DIALS counts it.")
+    max_domain_size_angstrom: float = Field(
+        50000.0, gt=0, description="Largest mosaic domain size that can be told apart."
+    )
     max_half_mosaicity_deg: float = Field(2.0, gt=0, description="Largest half mosaicity.")
 
 

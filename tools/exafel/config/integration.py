@@ -23,7 +23,7 @@ class IntegrationConfig(Model):
     envelope: float = Field(
         1.0,
         gt=0,
-        description="Factor on the excitation half width (half mosaicity + d / 2 domain sizes) of predictions.",
+        description="Factor on the excitation half width (half mosaicity + d / domain size) of predictions.",
     )
     n_sigma: float = Field(3.0, gt=0, description="Radii of the foreground in standard deviations of the spot profile.")
     min_sigma_px: float = Field(0.5, gt=0, description="Smallest standard deviation of the profile, pixels.")

@@ -86,8 +86,8 @@ class Crystal:
     space_group_hall
         Hall symbol, as DIALS files store it.
     half_mosaicity_deg, domain_size_angstrom
-        Mosaicity of the model of Sauter et al. (2014): half of the angular spread, and the size of a mosaic block.
-        None where not determined.
+        Mosaicity of the model of Sauter et al. (2014): half of the angular spread, and the domain size D by which
+        a reflection's half width in angle is half mosaicity + d / D, as DIALS writes it. None where not determined.
     """
 
     real_space: FloatArray

@@ -12,7 +12,7 @@ from exafel.arrays import AnyArray
 
 
 class Stage(IntEnum):
-    """What happens to a shot; DONE and FAIL end it."""
+    """What happens to a shot; DONE and FAIL end it, for a simulated one SIMULATE."""
 
     START = 0
     SPOTFIND = 1

@@ -38,9 +38,10 @@ class MergedData:
     n_obs
         Number of observations, shape (n,).
     intensity_plus, sigma_plus, intensity_minus, sigma_minus
-        Bijvoet mates, shape (n,), NaN where not measured; None where mates were merged together.
+        Bijvoet mates, shape (n,), NaN where not measured; None where mates were merged together, which is written as
+        missing values.
     intensity_half1, sigma_half1, intensity_half2, sigma_half2
-        Half data sets, shape (n,), NaN where empty; None where not made.
+        Half data sets, shape (n,), NaN where empty; None where not made, written as missing values.
     """
 
     hkl: Int32Array
@@ -60,8 +61,9 @@ class MergedData:
     sigma_half2: FloatArray | None = None
 
     def columns(self) -> dict[str, AnyArray]:
-        """Return the MTZ columns by label, in the order in which they are written; absent ones are left out."""
+        """Return the MTZ columns by label, in the order in which they are written; those not made are all missing."""
         amplitude, sigma_amplitude = amplitudes(self.intensity, self.sigma)
+        missing = np.full(len(self.hkl), np.nan)
         found: Mapping[str, AnyArray | None] = {
             "F": amplitude,
             "SIGF": sigma_amplitude,
@@ -77,7 +79,7 @@ class MergedData:
             "SIGIHALF2": self.sigma_half2,
             "N": self.n_obs,
         }
-        return {label: values for label, values in found.items() if values is not None}
+        return {label: missing if values is None else values for label, values in found.items()}
 
 
 def amplitudes(intensity: FloatArray, sigma: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from exafel.arrays import FloatArray
 from exafel.config.merge import Ev11Config, MergeConfig
+from exafel.errors import NothingUsableError
 from exafel.io.crystal import CellParameters
 from exafel.merging.asu import AsymmetricUnit, resolution
 from exafel.merging.ev11 import Deviations, Ev11, deviations, fit_ev11, group_means, intensity_bins
@@ -129,7 +130,17 @@ def _range(data: Deviations, comm: Communicator) -> tuple[float, float]:
 
 
 def finest_resolution(grouped: Observations, target: Target, cell: gemmi.UnitCell, comm: Communicator) -> float:
-    """Resolution (angstrom) of the finest reflection that any rank has."""
+    """Resolution (angstrom) of the finest reflection that any rank has.
+
+    Raises
+    ------
+    NothingUsableError
+        No rank has any.
+    """
     keys = np.unique(grouped.keys)
     mine = float(resolution(target.asu.indices(keys), cell).max(initial=0.0))
-    return float(1.0 / np.sqrt(max(comm.allgather(mine)))) * (1.0 - 1e-9)
+    finest = max(comm.allgather(mine))
+    if finest == 0.0:
+        group = target.asu.space_group.xhm()
+        raise NothingUsableError(f"every reflection is systematically absent in {group}", hint="set merge.space_group")
+    return float(1.0 / np.sqrt(finest)) * (1.0 - 1e-9)

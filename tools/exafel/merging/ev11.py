@@ -111,14 +111,20 @@ def fit_ev11(data: Deviations, bins: IntArray, n_bins: int, comm: Communicator) 
     Raises
     ------
     InputError
-        Fewer than 20 deviations on all ranks together: nothing to fit to.
+        Fewer than 20 deviations on all ranks together, or none that differs from zero: nothing to fit to.
     """
     counts = comm.allreduce_sum(np.bincount(bins, minlength=n_bins).astype(np.float64))
     n_observations = int(counts.sum())
     if n_observations < MIN_OBSERVATIONS:
         raise InputError(
-            f"{n_observations} observations of reflections measured more than twice are too few for the error model",
+            f"{n_observations} observations of reflections measured more than twice, and more often than"
+            " merge.minimum_multiplicity, are too few for the error model",
             hint="set merge.error.model to none, or merge more lattices",
+        )
+    if not comm.allreduce_sum(np.array([np.count_nonzero(data.squared)], dtype=np.float64))[0]:
+        raise InputError(
+            "all observations of a reflection are equal, so there are no errors to model",
+            hint="set merge.error.model to none",
         )
     filled = counts > 0
     n = counts[filled]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import gemmi
 import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
@@ -30,9 +31,17 @@ def similar_cells(cell: Sequence[float], target: Sequence[float], config: UnitCe
 
 @lru_cache(maxsize=1024)
 def same_laue_group(first: str, second: str) -> bool:
-    """Whether two space groups, by Hall symbol, share Laue group and centring: a still cannot tell more than that."""
-    one, other = space_group_of_hall(first), space_group_of_hall(second)
-    return bool(one.laue_str() == other.laue_str() and one.centring_type() == other.centring_type())
+    """Whether two space groups, by Hall symbol, share Laue group, centring and axes: stills cannot tell more than that.
+
+    The operations are compared, not the symbols: P 3 1 2 and P 3 2 1 are both called -3m, P 1 1 2 and P 1 2 1 both 2/m.
+    """
+    return bool(_patterson_group(first) == _patterson_group(second))
+
+
+def _patterson_group(hall: str) -> gemmi.GroupOps:
+    group = space_group_of_hall(hall).operations().derive_symmorphic()
+    group.add_inversion()
+    return group
 
 
 def equal_volume_shells(d_star_sq_min: float, d_star_sq_max: float, n_shells: int) -> FloatArray:

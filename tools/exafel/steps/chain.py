@@ -31,7 +31,7 @@ class Link:
     inputs
         What it reads: images, or folders of results; they need not be there yet.
     files
-        Other files that it reads, named in its section: structures, references, detectors.
+        Other files that it reads, named in its section: structures, references, detectors; not results of the chain.
     out
         Folder that its results go to.
     """
@@ -58,17 +58,23 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     """
     root = trial_folder(config)
 
-    def link(step: str, after: tuple[str, ...] = (), images: Inputs = ()) -> Link:
-        inputs = images or tuple(root / name for name in after)
-        return Link(step, after, inputs, _named_files(config, step), root / step)
+    def link(step: str, after: tuple[str, ...] = (), inputs: Inputs | None = None) -> Link:
+        """Link that reads the results of the steps that it comes after, unless `inputs` are something else."""
+        if inputs is None:
+            inputs = tuple(root / name for name in after)
+        files = tuple(path for path in _named_files(config, step) if not _is_in(path, root / "cells"))
+        return Link(step, after, inputs, files, root / step)
 
     if config.images:
-        links = [link("stills", images=tuple(Path(item) for item in config.images))]
+        links = [link("stills", inputs=tuple(Path(item) for item in config.images))]
     elif config.simulate is not None:
         links = [link("simulate"), link("stills", after=("simulate",))]
     else:
         raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
-    links += [link("cells", after=("stills",)), link("merge", after=("stills",))]
+    links.append(link("cells", after=("stills",)))
+    needs_cells = any(_is_in(path, root / "cells") for path in _named_files(config, "merge"))
+    after = ("stills", "cells") if needs_cells else ("stills",)  # the chain's own clusters may be merge's filter
+    links.append(link("merge", after=after, inputs=(root / "stills",)))
     return (*links, link("report", after=tuple(item.step for item in links)))
 
 
@@ -79,8 +85,14 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     elif step == "stills":
         named = [config.stills.geometry.reference, config.stills.geometry.mask]
     elif step == "merge":
-        named = [config.merge.scaling.model, config.merge.statistics.cciso_model]
+        cells = config.merge.filter.unit_cell
+        cluster = cells.cluster.file if cells.algorithm == "cluster" else None
+        named = [config.merge.scaling.model, config.merge.statistics.cciso_model, cluster]
     return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def find_link(config: WorkflowConfig, step: str) -> Link:

@@ -194,6 +194,7 @@ def _read(
         for number, share in enumerate(mine):
             shot = comm.rank + number * comm.size
             step.emit(Stage.START, shot)
+            before = len(accepted)
             for experiment, table in read_lattices(share):
                 outcome = prepare_lattice(experiment, table, target, config)
                 n_read += 1
@@ -201,7 +202,7 @@ def _read(
                     accepted.append(outcome)
                 else:
                     reasons[outcome] += 1
-            step.emit(Stage.DONE, shot, len(accepted))
+            step.emit(Stage.DONE, shot, len(accepted) - before)
             progress.update(number + 1, f"{len(accepted)} lattices")
     counts = [*(reasons[name] for name in REASONS), n_read, len(accepted)]
     totals = comm.allreduce_sum(np.array(counts, dtype=np.float64)).astype(int).tolist()

@@ -7,42 +7,41 @@ A rank writes, kinds of the manifest in brackets:
 - ``rank-NNNNN_strong.refl`` [strong]: all strong spots of the first shots of the run; ``id`` counts shots, and the
   identifiers are those of the shots' first lattices;
 - ``rank-NNNNN_shots.jsonl`` [shots]: one JSON object a shot, see `ShotRow`.
+
+A rank with very many reflections goes on in ``rank-NNNNN-001.expt`` and so on: memory is bounded by one such part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from exafel.config.base import Model
 from exafel.config.stills import StillsConfig
-from exafel.io.crystal import CellParameters
 from exafel.io.experiment import ExperimentList, experiment_identifier
 from exafel.io.expt import write_expt
 from exafel.io.files import atomic_write
 from exafel.io.refl import write_refl
 from exafel.io.reflections import ReflectionTable
 from exafel.steps.base import StepRun
+from exafel.steps.stills_tally import LatticeRow, ShotRow, Tally
 from exafel.stills.shot import IntegratedLattice, ShotResult
 
-
-class LatticeRow(Model):
-    """One integrated lattice in the table of shots; angstrom, degrees, pixels."""
-
-    identifier: str
-    cell: CellParameters
-    n_indexed: int
-    n_integrated: int
-    d_min: float
-    mean_i_over_sigma: float
-    rmsd_px: float
-    rmsd_delta_psi_deg: float
-    half_mosaicity_deg: float | None
-    domain_size_angstrom: float | None
+REFLECTIONS_PER_CONTAINER = 250_000
+"""Reflections from which on a container is full: about half a gigabyte of memory while it is written."""
 
 
+<<<<<<< HEAD
+def write_results(results: Iterable[ShotResult], config: StillsConfig, step: StepRun) -> Tally:
+    """Write this rank's containers and record them, taking one shot after the other; return their statistics."""
+    rank = step.comm.rank
+    stem = f"rank-{rank:05d}"
+    tally = Tally()
+    strong: list[ReflectionTable] = []
+    lattices: list[IntegratedLattice] = []
+    part = held = 0
+=======
 class ShotRow(Model):
     """One shot in the table of shots.
 
@@ -81,11 +80,30 @@ def write_results(results: Sequence[ShotResult], config: StillsConfig, step: Ste
     if strong:
         table = ReflectionTable.concatenate([_strong_spots(result) for result in strong])
         _write_refl(step, step.out / f"{stem}_strong.refl", "strong", table)
+>>>>>>> frames
     path = step.out / f"{stem}_shots.jsonl"
     with atomic_write(path) as stream:
-        stream.writelines(row.model_dump_json().encode() + b"\n" for row in rows)
-    step.add_container(path, "shots", rows=len(rows))
-    return rows
+        for result in results:
+            row = shot_row(result, rank)
+            stream.write(row.model_dump_json().encode() + b"\n")
+            tally.add(row)
+            if keeps_spots(result, config) and len(result.spots):
+                strong.append(_strong_spots(result))
+            lattices += result.lattices
+            held += sum(len(lattice.integrated) for lattice in result.lattices)
+            if held >= REFLECTIONS_PER_CONTAINER:
+                _write_lattices(step, _part(stem, part), lattices)
+                lattices, held, part = [], 0, part + 1
+    step.add_container(path, "shots", rows=tally.n_shots)
+    if lattices:
+        _write_lattices(step, _part(stem, part), lattices)
+    if strong:
+        _write_refl(step, step.out / f"{stem}_strong.refl", "strong", ReflectionTable.concatenate(strong))
+    return tally
+
+
+def _part(stem: str, part: int) -> str:
+    return f"{stem}-{part:03d}" if part else stem
 
 
 def keeps_spots(result: ShotResult, config: StillsConfig) -> bool:

@@ -19,6 +19,7 @@ _COLUMNS = {
     "intensity.sum.variance": "variance",
     "background.mean": "background_mean",
     "background.sum.value": "background_sum",
+    "background.sum.variance": "background_variance",
     "background.mse": "background_mse",
     "num_pixels.foreground": "n_foreground",
     "num_pixels.valid": "n_valid",
@@ -99,7 +100,6 @@ def _fill(table: ReflectionTable, results: dict[str, AnyArray], detector: Detect
     n = len(table)
     for name, source in _COLUMNS.items():
         table[name] = results[source]
-    table["background.sum.variance"] = np.abs(results["background_sum"])
     zero, one = np.zeros(n, dtype=np.int32), np.ones(n, dtype=np.int32)
     table["bbox"] = np.column_stack([results[name] for name in ("x0", "x1", "y0", "y1")] + [zero, one])
     table["partiality"] = np.ones(n)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from exafel.arrays import AnyArray, BoolArray
 from exafel.errors import FrameError
 from exafel.io.geometry import Detector
@@ -22,7 +24,7 @@ def good_masks(frames: Sequence[AnyArray], detector: Detector, *others: Sequence
     Returns
     -------
     list
-        One array a panel, True where a pixel is good.
+        One array a panel in C order, True where a pixel is good.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def good_masks(frames: Sequence[AnyArray], detector: Detector, *others: Sequence
     for number, (panel, frame) in enumerate(zip(detector.panels, frames, strict=True)):
         if any(array.shape != panel.shape for array in [frame, *(other[number] for other in given)]):
             raise FrameError(f"panel {panel.name}: pixels or mask are not of shape {panel.shape} (slow, fast)")
-        mask = panel.trusted_mask(frame)
+        mask = np.ascontiguousarray(panel.trusted_mask(frame))  # a comparison keeps the order of a transposed frame
         for other in given:
             mask &= other[number]
         masks.append(mask)

@@ -19,7 +19,8 @@ class Mosaicity:
     half_mosaicity_deg
         Half of the full angular spread of the mosaic blocks, deg; 0 where the data show none.
     domain_size_angstrom
-        Size of a mosaic block; None where the data do not determine it.
+        Size of a mosaic block as DIALS counts it, such that d / size is the half width in angle that it gives; None
+        where the data do not determine it.
     degenerate
         Whether the fit ran to a bound of the domain size, or there were too few spots for two parameters.
     """
@@ -32,12 +33,13 @@ class Mosaicity:
 def fit_mosaicity(delta_psi: FloatArray, d: FloatArray, config: MosaicityConfig) -> Mosaicity:
     """Maximum-likelihood half mosaicity and domain size.
 
-    A block of size D smears a reciprocal-lattice point over 1/D, which at the distance 1/d from the origin is an
-    angle of d/D; misorientation of the blocks adds a full spread eta. So a reflection is excited where |delta_psi| is
-    below the half width w = d / (2 D) + eta / 2 (Nave 2014, J. Synchrotron Rad. 21, 537; Sauter et al. 2014, Acta
-    Cryst. D70, 3299, eq. 12-13). We take delta_psi as normal with the variance of a flat distribution over
-    (-w, w), w^2 / 3, which has tails for the few reflections beyond, and maximise the likelihood in
-    (eta / 2, 1 / (2 D)), both kept within bounds, by Fisher scoring.
+    A block of finite size smears a reciprocal-lattice point, at the distance 1/d from the origin, over an angle
+    proportional to d; misorientation of the blocks adds a full spread eta. So a reflection is excited where
+    |delta_psi| is below the half width w = eta / 2 + d / D (Nave 2014, J. Synchrotron Rad. 21, 537; Sauter et al.
+    2014, Acta Cryst. D70, 3299). That defines D as the number that DIALS fits and writes; a point smeared over 1/L in
+    all makes D = 2 L. We take delta_psi as normal with the variance of a flat distribution over (-w, w), w^2 / 3,
+    which has tails for the few reflections beyond, and maximise the likelihood in (eta / 2, 1 / D), both kept within
+    bounds, by Fisher scoring.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ def fit_mosaicity(delta_psi: FloatArray, d: FloatArray, config: MosaicityConfig)
     bounds = np.array(
         [
             [0.0, np.radians(config.max_half_mosaicity_deg)],
-            [0.5 / config.max_domain_size_angstrom, 0.5 / config.min_domain_size_angstrom],
+            [1.0 / config.max_domain_size_angstrom, 1.0 / config.min_domain_size_angstrom],
         ]
     )
     if len(d) < 4:
@@ -59,7 +61,7 @@ def fit_mosaicity(delta_psi: FloatArray, d: FloatArray, config: MosaicityConfig)
         return Mosaicity(float(np.degrees(min(spread, bounds[0, 1]))), None, degenerate=True)
     eta_half, inverse = _most_likely(3.0 * delta_psi**2, np.column_stack([np.ones(len(d)), d]), bounds)
     at_bound = bool(inverse <= bounds[1, 0] * (1 + 1e-6) or inverse >= bounds[1, 1] * (1 - 1e-6))
-    return Mosaicity(float(np.degrees(eta_half)), None if at_bound else float(0.5 / inverse), degenerate=at_bound)
+    return Mosaicity(float(np.degrees(eta_half)), None if at_bound else float(1.0 / inverse), degenerate=at_bound)
 
 
 def _most_likely(moment: FloatArray, design: FloatArray, bounds: FloatArray) -> FloatArray:

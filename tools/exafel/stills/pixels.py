@@ -14,4 +14,5 @@ def kernel_pixels(frame: AnyArray) -> AnyArray:
         return frame.view(np.int32)  # above 2^31 there are only marks of bad pixels, which the masks exclude
     if frame.dtype in (np.uint16, np.int32, np.float32, np.float64):
         return frame
-    return frame.astype(np.int32 if frame.dtype.itemsize < 4 else np.float64)
+    small = frame.dtype.itemsize < 4 and not np.issubdtype(frame.dtype, np.floating)
+    return frame.astype(np.int32 if small else np.float64)

@@ -28,9 +28,10 @@ def predict_reflections(
     """Predict the reflections of a still.
 
     A reflection is excited where its reciprocal-lattice point, rotated by no more than
-    ``envelope * (half mosaicity + d / (2 domain size)) + half_bandwidth * tan(theta)``, lies on the Ewald sphere
-    (Nave 2014, J. Synchrotron Rad. 21, 537; Sauter et al. 2014, Acta Cryst. D70, 3299). Its spot is where the rotated
-    point diffracts to. Reflections that the centring of the space group forbids are left out.
+    ``envelope * (half mosaicity + d / domain size) + half_bandwidth * tan(theta)``, lies on the Ewald sphere
+    (Nave 2014, J. Synchrotron Rad. 21, 537; Sauter et al. 2014, Acta Cryst. D70, 3299). That is the width that the
+    mosaicity fit, ours and DIALS', gives a crystal; DIALS' own predictor counts half of the half mosaicity only. The
+    spot is where the rotated point diffracts to. Reflections that the centring of the space group forbids are left out.
 
     Parameters
     ----------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
-from scipy.special import ndtri
 
 from exafel.arrays import BoolArray, FloatArray
 
@@ -93,4 +94,4 @@ def rayleigh_outliers(squared: FloatArray, degrees: int = 2, expected: float = 0
 
 
 def _chi1_quantile(probability: float) -> float:
-    return float(ndtri(0.5 + 0.5 * probability)) ** 2
+    return NormalDist().inv_cdf(0.5 + 0.5 * probability) ** 2

@@ -60,6 +60,7 @@ nb::dict integrate_panel(const Image<T> &image, const Image<bool> &mask, const S
   EXAFEL_COLUMN(variance);
   EXAFEL_COLUMN(background_mean);
   EXAFEL_COLUMN(background_sum);
+  EXAFEL_COLUMN(background_variance);
   EXAFEL_COLUMN(background_mse);
   EXAFEL_COLUMN(x);
   EXAFEL_COLUMN(y);

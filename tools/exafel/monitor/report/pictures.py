@@ -148,8 +148,10 @@ def _experiments(step: StepFolder, shot: TypicalShot) -> list[Experiment]:
 
 def _table(step: StepFolder, kind: str, rank: int) -> ReflectionTable | None:
     """Reflections of one rank; None where there are none, or far too many to read for one shot."""
-    paths = [path for path in _of_rank(step, kind, rank) if path.is_file() and path.stat().st_size <= _LARGEST_TABLE]
-    return read_refl(paths[0]) if paths else None
+    paths = [path for path in _of_rank(step, kind, rank) if path.is_file()]
+    if not paths or sum(path.stat().st_size for path in paths) > _LARGEST_TABLE:
+        return None
+    return ReflectionTable.concatenate([read_refl(path) for path in paths])
 
 
 def _marks(table: ReflectionTable | None, identifiers: set[str], column: str) -> Marks:

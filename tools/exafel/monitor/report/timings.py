@@ -12,8 +12,10 @@ from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, SERIES, WIDE_INCHES, canvas, svg
 from exafel.monitor.report.trial import StepFolder, Trial
 
-_SHOT_PHASES = ("read", "spotfind", "index", "refine", "integrate")
-"""Phases of one shot, in their order."""
+_SHOT_PHASES = ("read", "spotfind", "index", "integrate")
+"""Phases of one shot, in their order; another engine's come after them."""
+_REST = "rest of shots"
+"""What the loop over shots took beyond its phases."""
 _MOST_BARS = 64
 """Ranks up to which each has a bar; more are put together in runs of ranks, with their mean."""
 
@@ -68,14 +70,25 @@ def rank_phases(step: StepFolder) -> pd.DataFrame:
 
 
 def _disjoint(phases: Mapping[str, Mapping[str, float]], inner: set[str]) -> dict[str, dict[str, float]]:
-    """Phases that do not overlap: in place of the stills step's loop over shots, the phases in it and what is left."""
-    inner = inner if "shots" in phases else set()
-    inside = {name: dict(phases[name]) for name in _SHOT_PHASES if name in inner and name in phases}
+    """Phases that do not overlap: in place of the stills step's loop over shots, the phases in it and what is left.
+
+    Only CPU time is known of the phases in the loop. It can be more than the loop took: shots that an interrupted run
+    had finished bring theirs, and another program may use several processors. Their wall times are then shortened
+    alike, so that a rank's phases never add up to more than its wall time.
+    """
+    if "shots" not in phases:
+        return {name: dict(times) for name, times in phases.items()}
+    names = [*_SHOT_PHASES, *sorted(inner.difference(_SHOT_PHASES, {"shots"}))]
+    inside = {name: dict(phases[name]) for name in names if name in inner and name in phases}
+    loop = phases["shots"]
+    shortened = min(1.0, loop["wall_s"] / max(sum(part["wall_s"] for part in inside.values()), 1e-9))
+    for part in inside.values():
+        part["wall_s"] *= shortened
+    rest = {key: max(loop[key] - sum(part[key] for part in inside.values()), 0.0) for key in ("wall_s", "cpu_s")}
     result: dict[str, dict[str, float]] = {}
     for name, times in phases.items():
         if name == "shots":
-            rest = {key: times[key] - sum(part[key] for part in inside.values()) for key in ("wall_s", "cpu_s")}
-            result |= inside | {"waiting": {key: max(value, 0.0) for key, value in rest.items()}}
+            result |= inside | {_REST: rest}
         elif name not in inside:
             result[name] = dict(times)
     return result
@@ -105,7 +118,7 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         left = np.zeros(len(grouped))
         for number, phase in enumerate(grouped.columns):
-            colour = COLOURS["line"] if phase in ("other", "waiting") else COLOURS[SERIES[number % len(SERIES)]]
+            colour = COLOURS["line"] if phase in ("other", _REST) else COLOURS[SERIES[number % len(SERIES)]]
             values = grouped[phase].to_numpy(np.float64)
             axes.barh(
                 np.arange(len(grouped)), values, left=left, color=colour, label=str(phase).replace("_", " "), height=0.8
@@ -121,8 +134,11 @@ def _figure(name: str, table: pd.DataFrame) -> Figure:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=8, handlelength=1.0)
         picture = svg(figure, f"timings-{name}", alt)
     caption = f"Wall time of each rank of the step {name} by phase."
-    if "waiting" in wide:
-        caption += " Phases of shots are CPU time; the rest of the time on shots is waiting, for disk or processor."
+    if _REST in wide:
+        caption += (
+            " Phases of shots are CPU time; the rest of shots is the wall time beyond it: waiting for the disk or for"
+            " processors that others use, and work between shots."
+        )
     if step > 1:
         caption += f" Each bar is the mean of {text(step)} ranks, named by the first."
     columns = {"rank": labels, **{str(phase): grouped[phase].tolist() for phase in grouped.columns}}

@@ -26,7 +26,7 @@ struct IntegrationParameters {
 struct Integrated {
   int32_t x0, x1, y0, y1;
   int32_t n_foreground, n_valid, n_overlapped, n_background, n_background_used;
-  double intensity, variance, background_mean, background_sum, background_mse;
+  double intensity, variance, background_mean, background_sum, background_variance, background_mse;
   double x, y, x_variance, y_variance;  // centroid of the counts above background
   int32_t status;                       // 0 integrated; 1 bad pixels in the foreground or off the panel; 2 no background
 };
@@ -166,7 +166,8 @@ Integrated integrate_one(const T *image, const uint8_t *mask, const uint8_t *cov
   r.intensity = total - r.background_sum;
   r.background_mean = r.background_sum / n;
   r.background_mse = plane.mse;
-  r.variance = q.gain * (std::fabs(r.intensity) + std::fabs(r.background_sum) * (1 + n / plane.used));
+  r.background_variance = q.gain * std::fabs(r.background_sum) * (1 + n / plane.used);
+  r.variance = q.gain * std::fabs(r.intensity) + r.background_variance;
   r.x = p.x, r.y = p.y;
   r.x_variance = r.y_variance = detail::mean_radius(p) * detail::mean_radius(p) / 4;  // of a flat disc
   const double significance = r.intensity / std::sqrt(std::max(r.variance, 1e-12));

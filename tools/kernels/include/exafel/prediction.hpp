@@ -19,8 +19,8 @@ inline double delta_psi(const double *q, const double *s0) {
   return now - then;
 }
 
-// Indices of all reflections with d >= d_min and |delta_psi| <= half_mosaicity + d/(2 domain_size) + bandwidth tan(theta)
-// (half widths: Nave 2014, Sauter et al. 2014), in the order of h, k, l. `A` is row-major, its columns a*, b*, c*.
+// Indices of all reflections with d >= d_min and |delta_psi| <= half_mosaicity + d/domain_size + bandwidth tan(theta)
+// (half widths: Nave 2014, Sauter et al. 2014; the domain size as DIALS writes it), in the order of h, k, l. `A` is row-major, its columns a*, b*, c*.
 inline std::vector<int32_t> reflections_near_sphere(const double *A, const double *s0, double d_min,
                                                     double half_mosaicity, double domain_size, double half_bandwidth) {
   // |h| <= |a| / d_min; the real-space axes are the rows of the inverse of A.
@@ -52,9 +52,9 @@ inline std::vector<int32_t> reflections_near_sphere(const double *A, const doubl
         const double cosine = std::sqrt(1 - sine * sine);
         // Cheap test first: to first order delta_psi = excess / (2 |s0| |q| cos(theta)).
         const double first_order = std::fabs(excess) * wavelength / (2 * length * cosine);
-        if (first_order > 2 * (widest * (1 + sine / cosine) + 0.5 / (length * domain_size)) + 1e-3) continue;
+        if (first_order > 2 * (widest * (1 + sine / cosine) + 1.0 / (length * domain_size)) + 1e-3) continue;
         const double angle = delta_psi(q, s0);
-        if (std::fabs(angle) > half_mosaicity + 0.5 / (length * domain_size) + half_bandwidth * sine / cosine) continue;
+        if (std::fabs(angle) > half_mosaicity + 1.0 / (length * domain_size) + half_bandwidth * sine / cosine) continue;
         hkl.push_back(h), hkl.push_back(k), hkl.push_back(l);
       }
     }
