@@ -72,6 +72,13 @@ def test_yaml_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> Non
         read_yaml(path)
 
 
+def test_a_section_written_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("merge: {d_min: 2.0}\ndataset: one\nmerge: {d_max: 20}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: .*key 'merge' is given twice.*line 3"):
+        read_yaml(path)
+
+
 def test_overrides_go_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("dataset: one\ntrial: '001'\n")

@@ -22,16 +22,30 @@ class Model(BaseModel):
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key is given once: of a section written twice, the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises
     ------
     ConfigError
-        The file is missing, is not YAML, or does not hold a mapping.
+        The file is missing, is not YAML, gives a key twice, or does not hold a mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a safe one
     except OSError as error:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", where=path) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
