@@ -150,8 +150,9 @@ def test_ranks_and_their_programs_end_with_rank_0(tmp_path: Path, number: signal
             os.killpg(rank0.pid, signal.SIGKILL)
     errors = rank0.communicate()[1]
     if number == signal.SIGINT:
-        assert errors.count("Traceback") == 1, "rank 0 alone speaks"
-        assert "leaked" not in errors
+        assert errors.count("KeyboardInterrupt") >= 1, errors
+        assert "Process Spawn" not in errors, f"rank 0 alone speaks: {errors}"
+        assert "leaked" not in errors, errors
 
 
 def wait_until(reached: Callable[[], bool], seconds: float = 30) -> bool:
