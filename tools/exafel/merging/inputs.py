@@ -10,7 +10,7 @@ from exafel.config.merge import InputConfig
 from exafel.errors import InputError
 from exafel.io.experiment import Experiment
 from exafel.io.expt import read_expt
-from exafel.io.manifest import MANIFEST_NAME, read_manifest
+from exafel.io.manifest import MANIFEST_NAME, read_manifest, verify_containers
 from exafel.io.refl import read_refl
 from exafel.io.reflections import ReflectionTable
 from exafel.merging.lattices import split_lattices
@@ -60,6 +60,7 @@ def find_pairs(paths: Sequence[Path], config: InputConfig) -> list[Pair]:
 def _pairs_at(path: Path, config: InputConfig) -> list[Pair]:
     if (path / MANIFEST_NAME).is_file():
         manifest = read_manifest(path)
+        verify_containers(path, manifest)
         expt, refl = manifest.files(path, "expt"), manifest.files(path, "refl")
         return [Pair(first, second) for first, second in zip(expt, refl, strict=True)]
     if path.is_dir():

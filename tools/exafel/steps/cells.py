@@ -19,7 +19,7 @@ from exafel.io.crystal import space_group_of_hall
 from exafel.io.experiment import Experiment
 from exafel.io.expt import read_expt
 from exafel.io.files import atomic_write, write_json
-from exafel.io.manifest import MANIFEST_NAME, read_manifest
+from exafel.io.manifest import MANIFEST_NAME, read_manifest, verify_containers
 from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 from exafel.stills.cells import CellCluster, CellClusters, cell_row, cluster_cells
@@ -101,7 +101,9 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Cells
 
 def _experiment_files(path: Path, config: CellsConfig) -> list[Path]:
     if (path / MANIFEST_NAME).is_file():
-        files = read_manifest(path).files(path, "expt")
+        manifest = read_manifest(path)
+        verify_containers(path, manifest)
+        files = manifest.files(path, "expt")
     else:
         files = sorted(path.glob(f"*{config.experiments_suffix}")) if path.is_dir() else [path]
     if not files:
