@@ -145,6 +145,7 @@ def test_ranks_and_their_programs_end_with_rank_0(tmp_path: Path, number: signal
         else:
             rank0.send_signal(number)
         assert wait_until(lambda: not any(is_running(int(pid)) for pid in started.read_text().split()))
+        assert wait_until(lambda: rank0.poll() is not None), "rank 0 has its word and ends by itself"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(rank0.pid, signal.SIGKILL)
