@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import gemmi
 import numpy as np
 
 from exafel.config.merge import MergeConfig
-from exafel.errors import ExafelError, NothingUsableError
+from exafel.errors import NothingUsableError
 from exafel.io.crystal import CellParameters, space_group, space_group_of_hall
 from exafel.io.experiment import Experiment
 from exafel.merging.asu import AsymmetricUnit
 from exafel.merging.cluster import CellCluster, load_cluster
 from exafel.merging.lattices import Target
 from exafel.merging.reference import ReferenceModel, read_reference
-from exafel.parallel.comm import Communicator
-
-T = TypeVar("T")
+from exafel.parallel.comm import Communicator, from_root
 
 
 def find_target(
@@ -84,7 +81,7 @@ def load_reference(path: Path | None, config: MergeConfig, comm: Communicator) -
         return None
     d_min = None if config.d_min is None else config.d_min * config.resolution_scalar**2
     solvent, column = config.scaling.bulk_solvent, config.scaling.mtz_column
-    return _on_rank_0(lambda: read_reference(path, d_min=d_min, solvent=solvent, column=column), comm)
+    return from_root(comm, lambda: read_reference(path, d_min=d_min, solvent=solvent, column=column))
 
 
 def _load_cluster(config: MergeConfig, comm: Communicator) -> CellCluster | None:
@@ -92,19 +89,4 @@ def _load_cluster(config: MergeConfig, comm: Communicator) -> CellCluster | None
     if not chosen.enabled or chosen.algorithm != "cluster" or chosen.cluster.file is None:
         return None
     path, component = Path(chosen.cluster.file), chosen.cluster.component
-    return _on_rank_0(lambda: load_cluster(path, component), comm)
-
-
-def _on_rank_0(read: Callable[[], T], comm: Communicator) -> T:
-    """Read on rank 0 and share the result, or raise its error on every rank."""
-    outcome: tuple[T | None, ExafelError | None] = (None, None)
-    if comm.rank == 0:
-        try:
-            outcome = read(), None
-        except ExafelError as error:
-            outcome = None, error
-    result, failure = comm.bcast(outcome)
-    if failure is not None:
-        raise failure
-    assert result is not None
-    return result
+    return from_root(comm, lambda: load_cluster(path, component))

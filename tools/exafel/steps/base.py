@@ -34,6 +34,7 @@ from exafel.io.manifest import (
     describe_input,
     fingerprint,
     read_manifest,
+    verify_containers,
     write_manifest,
 )
 from exafel.monitor.spool import EventSpool
@@ -295,10 +296,11 @@ class StepRun:
 
 
 def _intact(folder: Path, manifest: Manifest) -> bool:
-    return all(
-        (folder / item.path).is_file() and (folder / item.path).stat().st_size == item.size_bytes
-        for item in manifest.containers
-    )
+    try:
+        verify_containers(folder, manifest)
+    except InputError:
+        return False
+    return True
 
 
 def _remove_results(folder: Path, manifest: Manifest) -> None:

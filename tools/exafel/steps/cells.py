@@ -86,7 +86,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Cells
         if step.finished is not None:
             return step.up_to_date(CellsSummary)
         with step.phase("input"):
-            files = [file for path in request.inputs["stills"] for file in _experiment_files(path, config)]
+            # one rank looks into the folders, not thousands
+            files = from_root(comm, lambda: _all_experiment_files(request.inputs["stills"], config))
             rows = [row for file in files[comm.rank :: comm.size] for row in _rows(file)]
             gathered = comm.gather(rows)
         with step.phase("cluster"):
@@ -97,6 +98,10 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Cells
                 cell = " ".join(f"{value:.2f}" for value in cluster.median)
                 hooks.note(f"{cluster.size} lattices ({cluster.fraction:.0%}) {cluster.space_group}: {cell}")
         return step.finish(summary)
+
+
+def _all_experiment_files(paths: Sequence[Path], config: CellsConfig) -> list[Path]:
+    return [file for path in paths for file in _experiment_files(path, config)]
 
 
 def _experiment_files(path: Path, config: CellsConfig) -> list[Path]:

@@ -35,7 +35,7 @@ from exafel.merging.output import to_merged_data
 from exafel.merging.report import shell_table
 from exafel.merging.scaling import Reference
 from exafel.merging.statistics import Shell, possible_reflections, shell_statistics
-from exafel.parallel.comm import Communicator
+from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 
 MTZ_NAME = "merged.mtz"
@@ -91,7 +91,7 @@ class _Frame:
     d_min: float
 
 
-def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: str = "native") -> StepRequest:
+def request(config: MergeConfig, stills: Sequence[Path], out: Path) -> StepRequest:
     """Describe a merge of lattices.
 
     Parameters
@@ -102,8 +102,6 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: s
         Folders of the stills step, folders of DIALS files, or ``.expt`` files.
     out
         Folder for ``merged.mtz``, ``statistics.json`` and the manifest.
-    engine
-        What merges.
 
     Raises
     ------
@@ -120,7 +118,7 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, engine: s
     cluster = config.filter.unit_cell.cluster.file
     if config.filter.unit_cell.algorithm == "cluster" and cluster is not None:
         inputs["cells"] = require_paths((Path(cluster),), "cell clusters")
-    return StepRequest("merge", config, inputs, out, engine=engine)
+    return StepRequest("merge", config, inputs, out)
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> MergeSummary:
@@ -139,7 +137,8 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
         if step.finished is not None:
             return step.up_to_date(MergeSummary)
         with step.phase("input"):
-            pairs = find_pairs(request.inputs["stills"], config.input)
+            # one rank looks into the folders, not thousands
+            pairs = from_root(comm, lambda: find_pairs(request.inputs["stills"], config.input))
             mine = shares(pairs, comm.rank, comm.size)
             target, iso = _target(config, mine, comm)
         with step.phase("lattices"):
