@@ -28,7 +28,8 @@ from exafel.io.frames import open_frames
 from exafel.stills.pixels import kernel_pixels
 from exafel.stills.reader import Shot, ShotReader
 from exafel.stills.shot import process_shot
-from exafel.stills.spotfinding import find_spots, strong_pixels
+from exafel.stills.spotfinding import find_spots
+from exafel.stills.strong_pixels import strong_pixels_of_shot
 
 ROOT = Path(__file__).resolve().parents[1]
 PEER = Path(__file__).with_name("stills_dials.py")
@@ -53,8 +54,8 @@ def median_cpu_s(work: Callable[[], object], repeats: int) -> float:
 
 def threshold(shot: Shot, config: StillsConfig) -> None:
     """Find the strong pixels of a shot, and no more."""
-    for panel, frame, mask in zip(shot.detector.panels, shot.frames, shot.masks, strict=True):
-        strong_pixels(kernel_pixels(frame), mask, config.spotfinding, gain=config.spotfinding.gain * panel.gain)
+    frames = [kernel_pixels(frame) for frame in shot.frames]
+    strong_pixels_of_shot(frames, shot.masks, shot.detector, shot.beam, config.spotfinding)
 
 
 def peer(shot: Shot, config: StillsConfig, repeats: int) -> dict[str, float] | None:

@@ -53,7 +53,17 @@ def strong_pixels(
     global_threshold: float,
     min_count: int,
     gain: float,
+    extended: bool,
 ) -> IntArray: ...
+def ring_sums(
+    image: AnyArray,
+    mask: BoolArray,
+    ring: AnyArray,
+    limit: Float32Array,
+    sums: FloatArray,
+    row_step: int,
+) -> None: ...
+def pixels_above_rings(image: AnyArray, mask: BoolArray, ring: AnyArray, limit: Float32Array) -> IntArray: ...
 def spots_from_pixels(
     image: AnyArray,
     mask: BoolArray,

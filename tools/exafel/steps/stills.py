@@ -83,7 +83,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         with step.phase("open"):
             # one rank looks into the folders, not thousands
             source = from_root(comm, lambda: open_frames(request.inputs["images"]))
-            reader = ShotReader(source, config.geometry)
+            reader = ShotReader(source, config.geometry, config.untrusted)
         engine = stills_engine(request.engine)
         results: Iterable[ShotResult]
         with step.phase("shots"):

@@ -133,6 +133,15 @@ def _flags(before: AnyArray, results: dict[str, AnyArray], good: BoolArray, conf
     return flags
 
 
+def signal_limit(table: ReflectionTable) -> float | None:
+    """Resolution to which the mean I/sigma of the shells stays at 1 or above, angstrom; None where the first is below.
+
+    Shells and ratio are those of the significance filter's defaults.
+    """
+    kept = table["d"][significant(table, SignificanceFilterConfig())]
+    return float(kept.min()) if len(kept) else None
+
+
 def significant(table: ReflectionTable, config: SignificanceFilterConfig) -> BoolArray:
     """Which reflections lie below the resolution at which a lattice's mean I/sigma first falls under the cut-off, (n,).
 

@@ -21,7 +21,7 @@ from exafel.stills.lattice import Lattice
 from exafel.stills.prediction import predict_reflections
 from exafel.stills.profile import SpotProfile, estimate_profile
 from exafel.stills.reader import Shot, ShotReader
-from exafel.stills.spotfinding import find_spots
+from exafel.stills.spotfinding import find_spots, spot_resolution_limit
 
 
 class Outcome(StrEnum):
@@ -67,6 +67,8 @@ class ShotResult:
         How far it came, and why no farther.
     n_spots
         Number of its strong spots.
+    d_min_spots
+        Resolution that its strong spots reach (see `spot_resolution_limit`), angstrom; None without spots.
     spots
         Its strong spots; empty where they were not to be kept.
     lattices
@@ -82,6 +84,7 @@ class ShotResult:
     outcome: Outcome = Outcome.NO_HIT
     reason: str = ""
     n_spots: int = 0
+    d_min_spots: float | None = None
     spots: ReflectionTable = field(default_factory=ReflectionTable)
     lattices: list[IntegratedLattice] = field(default_factory=list)
     sigma_px: tuple[float, float] | None = None
@@ -147,6 +150,7 @@ def _find_lattices(shot: Shot, config: StillsConfig, result: ShotResult, emit: E
     with _timed(result, "spotfind"), _failing_as(Outcome.NO_HIT):
         result.spots = find_spots(shot.frames, shot.masks, shot.detector, shot.beam, config.spotfinding)
     result.n_spots = len(result.spots)
+    result.d_min_spots = spot_resolution_limit(result.spots["d"])
     emit(Stage.SPOTFIND, shot.number, result.n_spots, "")
     if result.n_spots < config.spotfinding.min_spots:
         raise _ShotError(Outcome.NO_HIT, f"fewer than {config.spotfinding.min_spots} spots")
