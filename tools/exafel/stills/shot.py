@@ -158,7 +158,7 @@ def _find_lattices(shot: Shot, config: StillsConfig, result: ShotResult, emit: E
         lattices = index_shot(result.spots, shot.detector, shot.beam, config.indexing)
     emit(Stage.INDEX, shot.number, len(lattices), "")
     if not lattices:
-        raise _ShotError(Outcome.NOT_INDEXED, "no lattice of the given cell indexes enough spots")
+        raise _ShotError(Outcome.NOT_INDEXED, "no lattice indexes enough spots")
     return lattices
 
 

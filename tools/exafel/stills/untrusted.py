@@ -58,8 +58,7 @@ def _inside(shape: Shape, panel: Panel) -> BoolArray:
         inside = np.zeros(panel.shape, dtype=np.bool_)
         inside[max(shape.slow[0], 0) : max(shape.slow[1], 0), max(shape.fast[0], 0) : max(shape.fast[1], 0)] = True
         return inside
-    x: FloatArray = np.arange(fast) + 0.5
-    y: FloatArray = np.arange(slow)[:, None] + 0.5
+    x, y = np.arange(0.5, fast, dtype=np.float64), np.arange(0.5, slow, dtype=np.float64)[:, None]
     if isinstance(shape, CircleConfig):
         return np.asarray(np.hypot(x - shape.centre_px[0], y - shape.centre_px[1]) <= shape.radius_px)
     return _in_polygon(x, y, np.array(shape.corners_px))
