@@ -99,6 +99,7 @@ def integrate_panel(
     gap: float,
     background: float,
     min_width_px: float,
+    profile_sigma: float,
 ) -> dict[str, AnyArray]: ...
 
 # indexing (bind_indexing.cpp)

@@ -134,4 +134,5 @@ def _lattice_row(lattice: IntegratedLattice) -> LatticeRow:
         rmsd_delta_psi_deg=lattice.rmsd_delta_psi_deg,
         half_mosaicity_deg=crystal.half_mosaicity_deg,
         domain_size_angstrom=crystal.domain_size_angstrom,
+        mosaicity_degenerate=lattice.mosaicity_degenerate,
     )

@@ -34,6 +34,7 @@ class LatticeRow(Model):
     rmsd_delta_psi_deg: float
     half_mosaicity_deg: float | None
     domain_size_angstrom: float | None
+    mosaicity_degenerate: bool = False
 
 
 class ShotRow(Model):

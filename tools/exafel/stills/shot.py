@@ -48,6 +48,8 @@ class IntegratedLattice:
     rmsd_px, rmsd_delta_psi_deg
         Root mean square distance of observed and calculated spot positions, and of the reflections from the Ewald
         sphere.
+    mosaicity_degenerate
+        The spots do not determine the domain size: the fit ran to a bound.
     """
 
     experiment: Experiment
@@ -55,6 +57,7 @@ class IntegratedLattice:
     indexed: ReflectionTable
     rmsd_px: float
     rmsd_delta_psi_deg: float
+    mosaicity_degenerate: bool = False
 
 
 @dataclass(eq=False)
@@ -212,7 +215,14 @@ def _finish(
     del indexed["moments.px"]
     for item in (table, indexed):
         item.identifiers = {0: identifier}
-    return IntegratedLattice(experiment, table, indexed, float(np.hypot(*lattice.rmsd_px)), lattice.rmsd_delta_psi_deg)
+    return IntegratedLattice(
+        experiment,
+        table,
+        indexed,
+        rmsd_px=float(np.hypot(*lattice.rmsd_px)),
+        rmsd_delta_psi_deg=lattice.rmsd_delta_psi_deg,
+        mosaicity_degenerate=lattice.mosaicity.degenerate,
+    )
 
 
 @contextmanager
