@@ -40,6 +40,7 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
+def decompress_bzip2(data: bytes) -> bytes: ...
 
 # spot finding
 def strong_pixels(
