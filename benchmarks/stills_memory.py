@@ -2,8 +2,8 @@
 
     python benchmarks/stills_memory.py [--shots 500 5000] [--ranks 1]
 
-The shots are those of a simulation of fifty, repeated: what a rank holds must not depend on how many there are. Each
-run is a process of its own, whose peak is what the operating system says.
+The shots are those of a simulation of forty, a quarter of them hits, repeated: what a rank holds must not depend on how
+many there are. Each run is a process of its own, whose peak is what the operating system says.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ stills:
   indexing: {unit_cell: [41.98, 41.98, 88.92, 90, 90, 90], space_group: P43212}
   integration: {d_min: 2.2}
 """
-UNIQUE = 50
+UNIQUE = 40
 
 
 def make_images(folder: Path, n_shots: int) -> Path:
     """Write a file of `n_shots` images, those of a short simulation one after the other."""
     config = SimulateSfxConfig(
-        n_shots=UNIQUE, detector={"panel_size_px": (512, 512), "pixel_size_mm": 0.15}, crystal={"mosaic_blocks": 4}
+        n_shots=UNIQUE,
+        no_hit_fraction=0.75,
+        detector={"panel_size_px": (384, 384), "pixel_size_mm": 0.2},
+        crystal={"mosaic_blocks": 4},
     )
     simulate.run(simulate.request(config, folder / "simulated"), SerialComm())
     source = NXmxSource(folder / "simulated" / "rank-00000.h5")
