@@ -17,7 +17,8 @@ import numpy as np
 
 from exafel import _kernels
 from exafel.bragg.detectors import grid_detector
-from exafel.bragg.forward import BraggImage, CrystalModel, bragg_photons
+from exafel.bragg.forward import BraggImage, bragg_photons
+from exafel.bragg.scene import CrystalModel
 from exafel.bragg.shots import ShotSimulator, mosaic_rotations, random_pulse, random_rotation
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.simulate import SimulateSfxConfig

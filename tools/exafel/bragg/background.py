@@ -6,7 +6,8 @@ import gemmi
 import numpy as np
 
 from exafel.arrays import AnyArray, FloatArray
-from exafel.bragg.forward import CLASSICAL_ELECTRON_RADIUS_SQUARED_M2, pixel_factors
+from exafel.bragg.forward import pixel_factors
+from exafel.bragg.scene import CLASSICAL_ELECTRON_RADIUS_SQUARED_M2
 from exafel.io.geometry import Beam, Detector
 
 WATER_MOLECULES_PER_M3 = 3.3328e28

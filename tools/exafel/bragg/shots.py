@@ -9,7 +9,8 @@ import numpy as np
 
 from exafel.arrays import AnyArray, FloatArray
 from exafel.bragg.background import detect, water_background
-from exafel.bragg.forward import CrystalModel, bragg_photons, split_panels
+from exafel.bragg.forward import bragg_photons, split_panels
+from exafel.bragg.scene import CrystalModel
 from exafel.bragg.spectrum import JITTER_LIMIT, energy_grid, sase_spectrum
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig

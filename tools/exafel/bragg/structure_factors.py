@@ -26,6 +26,15 @@ class StructureFactorTable:
     f_squared: FloatArray
     first_hkl: IntArray
 
+    @property
+    def tables(self) -> FloatArray:
+        """The one table as the forward model takes it, shape (1, nh, nk, nl)."""
+        return self.f_squared[None]
+
+    def bases(self, wavelengths_angstrom: FloatArray) -> FloatArray:
+        """Ones, shape (1, n): the same in all channels."""
+        return np.ones((1, len(wavelengths_angstrom)))
+
     def lookup(self, hkl: AnyArray) -> FloatArray:
         """Return |F|^2 of indices of shape (n, 3); zero outside the table."""
         position = np.asarray(hkl, dtype=np.int64) - self.first_hkl
