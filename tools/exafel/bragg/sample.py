@@ -81,8 +81,8 @@ def _from_mtz(path: Path, config: SimulateSfxConfig) -> Sample:
     if not len(hkl):
         raise InputError(f"no reflections to {config.d_min_angstrom:g} A", where=path)
     group = space_group(data.space_group)
-    alone = _without_mate(hkl, group)
-    if alone.all():
+    alone, centric = _without_mate(hkl, group)
+    if np.all(alone | centric):
         return Sample(structure_factor_table(hkl, amplitude, group), hkl, amplitude, data.cell, group, anomalous=False)
     # A mate that was not measured is taken to be like the other; centric reflections are their own.
     hkl, amplitude = np.concatenate([hkl, -hkl[alone]]), np.concatenate([amplitude, amplitude[alone]])
@@ -97,11 +97,12 @@ def _codes(hkl: AnyArray) -> AnyArray:
     return np.asarray((shifted[:, 0] * 2**16 + shifted[:, 1]) * 2**16 + shifted[:, 2])
 
 
-def _without_mate(hkl: AnyArray, group: gemmi.SpaceGroup) -> BoolArray:
-    """Whether no equivalent of an index's Friedel mate is in the list, shape (n,)."""
+def _without_mate(hkl: AnyArray, group: gemmi.SpaceGroup) -> tuple[BoolArray, BoolArray]:
+    """Whether no equivalent of an index's Friedel mate is in the list, and whether it is its own mate; shape (n,)."""
     rotations = [np.array(op.rot) // op.DEN for op in group.operations().sym_ops]
-    there = np.concatenate([_codes(np.asarray(hkl, dtype=np.int64) @ rotation) for rotation in rotations])
-    return np.asarray(~np.isin(_codes(-np.asarray(hkl)), there))
+    equivalents = np.array([_codes(np.asarray(hkl, dtype=np.int64) @ rotation) for rotation in rotations])
+    mates = _codes(-np.asarray(hkl))
+    return ~np.isin(mates, equivalents.ravel()), np.any(equivalents == mates, axis=0)
 
 
 def _in_pairs(hkl: AnyArray, amplitude: FloatArray) -> tuple[AnyArray, FloatArray]:

@@ -50,7 +50,7 @@ void parallel_for(Int64 n, int threads, const Work &work) {
   for (auto &other : others) other.join();
 }
 
-// What a shot's pixels are computed from. Arrays are kept alive by the caller (the Python object that owns this).
+// What a shot's pixels are computed from; it keeps the arrays that it points into.
 class HostScene {
  public:
   HostScene(Doubles<nb::shape<-1, exafel::panel_numbers>> panels,
@@ -60,7 +60,9 @@ class HostScene {
             Doubles<nb::shape<-1, 3, 3, exafel::n_basis_variables>> jacobian, Doubles<nb::shape<3, 3>> mean_block,
             Vector block_slack, Vector n_cells, Doubles<nb::ndim<4>> table, Array<std::int64_t, nb::shape<3>> first_hkl,
             int shape, double scale, int oversample, int n_layers, double limit)
-      : single_(channels.data(), channels.data() + channels.size()),
+      : held_{keep(panels), keep(directions), keep(wave_numbers), keep(channels), keep(buckets),
+              keep(bases),  keep(blocks),     keep(jacobian),     keep(table)},
+        single_(channels.data(), channels.data() + channels.size()),
         single_bases_(bases.data(), bases.data() + bases.size()) {
     const auto n = static_cast<int>(wave_numbers.shape(0));
     const auto stride = static_cast<int>(channels.shape(1));
@@ -287,6 +289,13 @@ class HostScene {
     return terms;
   }
 
+  using Held = nb::ndarray<nb::ro>;
+  template <class A>
+  static Held keep(const A &array) {
+    return Held(array);
+  }
+
+  std::vector<Held> held_;
   std::vector<float> single_, single_bases_;
   std::vector<Int64> first_pixel_;
   Int64 n_pixels_ = 0;
@@ -329,7 +338,7 @@ double shape_limit(int shape, double cut) {
 }  // namespace
 
 void bind_bragg(nb::module_ &m) {
-  nb::class_<HostScene>(m, "BraggScene", "What a shot's pixels are computed from; its arrays must outlive it.")
+  nb::class_<HostScene>(m, "BraggScene", "What a shot's pixels are computed from.")
       .def(nb::init<Doubles<nb::shape<-1, exafel::panel_numbers>>, Doubles<nb::shape<-1, exafel::direction_numbers>>,
                     Vector, Vector, double, Doubles<nb::ndim<1>>, double, Doubles<nb::ndim<2>>,
                     Array<std::int32_t, nb::ndim<1>>, Doubles<nb::ndim<2>>, Doubles<nb::shape<-1, 3, 3>>,
