@@ -12,7 +12,7 @@ import pytest
 
 from exafel.bragg.detectors import grid_detector
 from exafel.config.simulate import SimulateSfxConfig
-from exafel.errors import InputError
+from exafel.errors import ExafelError, InputError
 from exafel.io.events import Stage, read_events
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef
 from exafel.io.expt import write_expt

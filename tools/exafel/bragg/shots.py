@@ -17,8 +17,8 @@ from exafel.bragg.readout import detect, psf_kernel, spread
 from exafel.bragg.sample import Sample
 from exafel.bragg.scene import CrystalModel, Divergence, SceneArrays, SceneOptions, scene_arrays
 from exafel.bragg.spectrum import JITTER_LIMIT, pulse_energies, sase_spectrum
-from exafel.errors import InputError
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
+from exafel.errors import InputError
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
 from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
 
