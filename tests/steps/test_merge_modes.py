@@ -15,10 +15,10 @@ from exafel.config.merge import MergeConfig
 from exafel.errors import ConfigError, InputError
 from exafel.io.crystal import Crystal, orthogonalization
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef
-from exafel.io.expt import write_expt
+from exafel.io.expt import read_expt, write_expt
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.mtz import MergedData, write_mtz
-from exafel.io.refl import write_refl
+from exafel.io.refl import read_refl, write_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.accumulators import ACCUMULATORS_NAME, read_accumulators
 from exafel.merging.asu import AsymmetricUnit
@@ -284,3 +284,43 @@ def test_what_cannot_be_added_is_refused_in_one_line(truth: Path, tmp_path: Path
 def test_what_does_not_go_together_is_said(truth: Path, sections: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(truth, **sections)
+
+
+def test_scaled_lattices_and_observations_go_to_other_programs(stills: Path, truth: Path, tmp_path: Path) -> None:
+    """Gemmi merges the unmerged MTZ to our intensities; scaled files hold full reflections of one indexing."""
+    more = {
+        "reindexing": {"algorithm": "reference"},
+        "scaling": {"algorithm": "mark0", "model": str(truth)},
+        "postrefinement": {"enabled": True},
+        "minimum_multiplicity": 1,
+        "merge_anomalous": False,
+    }
+    settings = config(truth, **more, output={"scaled": True, "unmerged_mtz": True})
+    summary = merged(stills, tmp_path / "one", settings)
+    ours = gemmi.read_mtz_file(str(tmp_path / "one" / "merged.mtz"))
+    unmerged = gemmi.read_mtz_file(str(tmp_path / "one" / "unmerged.mtz"))
+    assert len(unmerged.batches) == summary.n_accepted
+    assert unmerged.nreflections >= summary.n_obs
+    theirs = gemmi.Intensities()
+    theirs.import_mtz(unmerged, gemmi.DataType.Unmerged)
+    theirs.merge_in_place(gemmi.DataType.Mean)
+    expected = {tuple(hkl): value for hkl, value in zip(theirs.miller_array.tolist(), theirs.value_array, strict=True)}
+    found = np.array(ours, copy=False)[:, ours.column_with_label("I").idx]
+    compared = [expected[tuple(hkl)] for hkl in ours.make_miller_array().tolist()]
+    np.testing.assert_allclose(found, compared, rtol=1e-4, atol=1e-3)
+
+    seen = 0
+    for path in sorted((tmp_path / "one").glob("scaled-*.refl")):
+        table, experiments = read_refl(path), read_expt(path.with_suffix(".expt"))
+        assert sorted(table.identifiers.values()) == sorted(item.identifier for item in experiments)
+        full = table["intensity.scale.value"] / table["inverse_scale_factor"]
+        assert np.corrcoef(full, TABLE.look_up(ASU.keys(table["miller_index"])))[0, 1] > 0.95
+        for number, experiment in enumerate(experiments):
+            nodes = table["miller_index"][table["id"] == number] @ experiment.crystal.A.T
+            distance = np.linalg.norm(nodes + experiment.beam.s0, axis=1) - np.linalg.norm(experiment.beam.s0)
+            assert np.abs(distance).max() < 3e-3
+        seen += len(experiments)
+    assert seen == summary.n_accepted
+    run_local(step.run, 2, step.request(settings, [stills], tmp_path / "two"))
+    names = ["unmerged.mtz", *(f"scaled-{number:05d}.refl" for number in range(3))]
+    assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)

@@ -149,6 +149,17 @@ class StatisticsConfig(Model):
     cciso_model: str | None = Field(None, description="Reference for CCiso; empty: the scaling model, if there is one.")
 
 
+class OutputConfig(Model):
+    """What is written beside the merged intensities."""
+
+    scaled: bool = Field(
+        False, description="Whether the lattices that were merged are written as scaled .expt and .refl files."
+    )
+    unmerged_mtz: bool = Field(
+        False, description="Whether the observations are written as one unmerged MTZ; rank 0 holds them all for it."
+    )
+
+
 class MergeConfig(Model):
     """From integrated lattices to merged intensities."""
 
@@ -185,6 +196,7 @@ class MergeConfig(Model):
     )
     error: ErrorsConfig = Field(default_factory=Ev11Config, description="Errors of the intensities.")
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig, description="What is reported.")
+    output: OutputConfig = Field(default_factory=OutputConfig, description="Files for other programs.")
     accumulate: bool = Field(
         False, description="Whether sums are kept, so that later lattices can be added at the cost of these alone."
     )

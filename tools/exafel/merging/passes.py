@@ -85,15 +85,20 @@ def prepared(
     """Yield this rank's accepted lattices, and count the others."""
     for number, share in enumerate(source.shares):
         watch(number, tally.n_accepted, False)
-        for experiment, table in read_lattices(share):
-            outcome = prepare_lattice(experiment, table, target, config)
-            tally.n_read += 1
-            if isinstance(outcome, Lattice):
-                tally.n_accepted += 1
-                yield experiment, table, outcome
-            else:
-                tally.reasons[outcome] += 1
+        yield from prepared_share(share, target, config, tally)
         watch(number, tally.n_accepted, True)
+
+
+def prepared_share(share: Share, target: Target, config: MergeConfig, tally: Tally) -> Iterator[Prepared]:
+    """Yield the accepted lattices of one share, and count the others."""
+    for experiment, table in read_lattices(share):
+        outcome = prepare_lattice(experiment, table, target, config)
+        tally.n_read += 1
+        if isinstance(outcome, Lattice):
+            tally.n_accepted += 1
+            yield experiment, table, outcome
+        else:
+            tally.reasons[outcome] += 1
 
 
 def gather_lattices(source: Source, target: Target, config: MergeConfig, watch: Watch = _ignore) -> Gathered:

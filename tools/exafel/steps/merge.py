@@ -28,12 +28,14 @@ from exafel.merging.pipeline import (
 from exafel.merging.reference import ReferenceModel
 from exafel.merging.scaling import Reference
 from exafel.merging.totals import Totals
+from exafel.merging.unmerged import write_observations, write_scaled
 from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, require_paths
 from exafel.steps.merge_results import MTZ_NAME, STATISTICS_NAME, Frame, MergeSummary, conclude
 
 __all__ = ["MTZ_NAME", "STATISTICS_NAME", "MergeSummary", "request", "run"]
 
+UNMERGED_NAME = "unmerged.mtz"
 _MAY_DIFFER = ("input", "slice_rows", "rows_in_memory", "accumulate", "output")
 """Sections of the configuration in which a merge may differ from the one that it is added to."""
 
@@ -114,7 +116,16 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
         grouped.gathered.store.clear()
         if isinstance(summary, NothingUsableError):
             raise summary
+        if config.output.scaled:
+            with step.phase("scaled"):
+                _write_scaled(source, scaled.target, grouped, config, step)
         return step.finish(summary)
+
+
+def _write_scaled(source: Source, target: Target, grouped: Grouped, config: MergeConfig, step: StepRun) -> None:
+    for expt, refl, rows in write_scaled(source, target, grouped.gathered.table.digests, config, step.out):
+        step.add_container(expt, "scaled_expt", rows=rows)
+        step.add_container(refl, "scaled_refl", rows=rows)
 
 
 def _open(
@@ -188,6 +199,11 @@ def _merge(
         merged, errors = fit_and_merge(grouped, scaled.target.reference, config, comm)
         d_min = config.d_min or finest_resolution(merged, grouped.asu, grouped.cell, comm)
         parts = comm.gather(merged if config.accumulate else merged.with_at_least(config.minimum_multiplicity))
+        if config.output.unmerged_mtz:
+            path = step.out / UNMERGED_NAME
+            rows = write_observations(path, grouped, errors, grouped.cell.parameters, comm)
+            if comm.rank == 0:
+                step.add_container(path, "unmerged_mtz", rows=rows)
     summary: MergeSummary | NothingUsableError | None = None
     if parts is not None:
         with step.phase("statistics"):
