@@ -82,7 +82,8 @@ def _scaled(item: Prepared, ambiguity: Ambiguity | None, config: MergeConfig, nu
         "intensity.scale.value": intensity[lattice.rows],
         "intensity.scale.variance": variance[lattice.rows],
         "inverse_scale_factor": 1.0 / lattice.factor,
-        "partiality": partiality,
+        "inverse_scale_factor_variance": np.zeros(n),  # dials.export asks for it
+        "postrefinement.partiality": partiality,  # not `partiality`, by which DIALS would leave full reflections out
         "flags": np.full(n, int(Flag.INTEGRATED_SUM | Flag.SCALED), dtype=np.uint64),
     }
     return ReflectionTable(columns)
