@@ -22,9 +22,13 @@ import numpy as np
 from exafel.config.merge import MergeConfig
 from exafel.config.workflow import load_workflow_config
 from exafel.io.crystal import Crystal, orthogonalization
-from exafel.io.experiment import Experiment, ImageRef
-from exafel.io.geometry import Beam, Detector
+from exafel.io.experiment import Experiment, ExperimentList, ImageRef
+from exafel.io.expt import write_expt
+from exafel.io.geometry import Beam, Detector, Panel
+from exafel.io.mtz import MergedData, write_mtz
+from exafel.io.refl import write_refl
 from exafel.io.reflections import Flag, ReflectionTable
+from exafel.merging.accumulators import ACCUMULATORS_NAME, read_accumulators
 from exafel.merging.asu import AsymmetricUnit
 from exafel.merging.combine import Grouped
 from exafel.merging.error_models import fit_errors
@@ -49,7 +53,10 @@ GROUP = "P6522"
 PER_LATTICE = 500
 D_MIN = 2.0
 SDFAC, SDADD = 1.3, 0.4
-DETECTOR = Detector(())
+PANEL = Panel(
+    "p", np.array([-1.0, 1.0, -2.0]), np.array([1.0, 0, 0]), np.array([0, -1.0, 0]), (0.1, 0.1), (20, 20)
+)  # that no reflection is looked up on
+DETECTOR = Detector((PANEL,))
 
 
 class Maker:
@@ -108,8 +115,8 @@ def lattices(maker: Maker, numbers: range, target: Target, config: MergeConfig, 
             yield found
 
 
-def made(n: int, error: str, folder: Path, comm: Communicator) -> None:
-    settings = {"unit_cell": CELL, "space_group": GROUP, "d_min": D_MIN, "error": {"model": error}}
+def made(n: int, more: dict[str, object], folder: Path, comm: Communicator) -> None:
+    settings = {"unit_cell": CELL, "space_group": GROUP, "d_min": D_MIN, **more}
     config = MergeConfig.model_validate(settings)
     asu = AsymmetricUnit(gemmi.find_spacegroup_by_name(GROUP), merge_anomalous=config.merge_anomalous)
     target = Target(asu, gemmi.UnitCell(*CELL))
@@ -153,6 +160,43 @@ def report(n: int, everyone: list[tuple[dict[str, float], float]], config: Merge
     print(f"  peak memory of the ranks {peaks} MiB; making the reflections took {making:.1f} CPU-s more")
 
 
+def write_lattices(maker: Maker, folder: Path, name: str, numbers: range) -> None:
+    experiments, tables = ExperimentList(), []
+    for number in numbers:
+        experiment, table = maker.lattice(number)
+        experiments.append(experiment)
+        tables.append(ReflectionTable({**table.columns, "id": np.zeros(len(table), dtype=np.int32)}))
+    folder.mkdir(exist_ok=True)
+    write_expt(folder / f"{name}_integrated.expt", experiments)
+    write_refl(folder / f"{name}_integrated.refl", ReflectionTable.concatenate(tables))
+
+
+def incremental(n: int, folder: Path) -> None:
+    """Merge nine tenths of the lattices, add the last tenth, and compare with merging all."""
+    maker = Maker(2)
+    n_lattices = n // PER_LATTICE
+    write_lattices(maker, folder / "A", "a", range(n_lattices * 9 // 10))
+    write_lattices(maker, folder / "B", "b", range(n_lattices * 9 // 10, n_lattices))
+    reference = folder / "reference.mtz"
+    ones = np.ones(len(maker.true))
+    write_mtz(reference, MergedData(maker.unique, CELL, GROUP, 1.3, maker.true, ones, ones))
+    settings = {"unit_cell": CELL, "space_group": GROUP, "d_min": D_MIN, "accumulate": True}
+    error = {"model": "given", "sdfac": SDFAC, "sdadd": SDADD}
+    scaling = {"algorithm": "mark0", "model": str(reference)}
+    config = MergeConfig.model_validate({**settings, "error": error, "scaling": scaling})
+    costs = {}
+    for name, inputs, onto in (("A", ["A"], None), ("B onto A", ["B"], folder / "out-A"), ("A+B", ["A", "B"], None)):
+        out = folder / f"out-{name.replace(' ', '-')}"
+        start = time.process_time()
+        step.run(step.request(config, [folder / item for item in inputs], out, onto=onto), SerialComm())
+        costs[name] = time.process_time() - start
+    sums = [read_accumulators(folder / name / ACCUMULATORS_NAME).merged.all for name in ("out-B-onto-A", "out-A+B")]
+    off = float(np.abs(sums[0].mean / sums[1].mean - 1.0).max())
+    print(f"incremental, {n} reflections: " + ", ".join(f"{name} {cost:.2f} CPU-s" for name, cost in costs.items()))
+    same = np.array_equal(sums[0].n, sums[1].n)
+    print(f"  same reflections and counts: {same}; largest relative difference of intensities {off:.1e}")
+
+
 def whole_process(data: Path) -> float:
     """CPU seconds of the command, start-up included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -186,13 +230,17 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="*", default=[1])
     parser.add_argument("--error", choices=["none", "ev11", "mm24"], default="ev11")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/dials_thaumatin")
+    parser.add_argument("--rows-in-memory", type=int, default=20_000_000)
     arguments = parser.parse_args()
+    more = {"error": {"model": arguments.error}, "rows_in_memory": arguments.rows_in_memory}
     if arguments.data.is_dir():
         thaumatin(arguments.data)
+    with tempfile.TemporaryDirectory() as folder:
+        incremental(500_000, Path(folder))
     for n in arguments.reflections:
         for ranks in arguments.ranks:
             with tempfile.TemporaryDirectory() as folder:
-                run_local(made, ranks, n, arguments.error, Path(folder))
+                run_local(made, ranks, n, more, Path(folder))
 
 
 if __name__ == "__main__":
