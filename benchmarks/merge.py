@@ -128,7 +128,7 @@ def made(n: int, more: dict[str, object], folder: Path, comm: Communicator) -> N
     clock.lap("exchange")
     cell = gemmi.UnitCell(*table.average_cell())
     grouped = Grouped(Gathered(store, table, len(table), {}), asu, cell, D_MIN * config.resolution_scalar)
-    errors = fit_errors(grouped.parts, table.correlations, None, config, comm)
+    errors = fit_errors(grouped.parts, store.n_rows, table.correlations, None, config, comm)
     clock.lap("errors")
     splits = random_splits(table.digests, config.statistics.random_splits)
     parts = comm.gather(join([merge(part, errors.variance(part), splits) for part in grouped.parts()]))

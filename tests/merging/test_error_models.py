@@ -27,7 +27,7 @@ def fit(data: list[Observations], error: dict[str, object], reference: Reference
     if reference is not None:
         settings["scaling"] = {"algorithm": "mark0", "model": "reference.mtz"}
     config = MergeConfig.model_validate(settings)
-    return fit_errors(lambda: iter(data), np.full(8, 0.9), reference, config, SerialComm())
+    return fit_errors(lambda: iter(data), sum(map(len, data)), np.full(8, 0.9), reference, config, SerialComm())
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), min_size=1, max_size=6))

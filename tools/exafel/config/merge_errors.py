@@ -15,24 +15,18 @@ class NoErrorModelConfig(Model):
     model: Literal["none"] = Field("none", description="Name of the error model.")
 
 
-class _FittedErrorModelConfig(Model):
-    """What the models that are fitted have in common."""
-
-    max_observations: int = Field(
-        20_000_000,
-        ge=1000,
-        description="Most observations that the model is fitted to; of larger data sets, a part of the reflections.",
-    )
+_MAX_OBSERVATIONS = "Most observations that the model is fitted to; of larger data sets, a part of the reflections."
 
 
-class Ev11Config(_FittedErrorModelConfig):
+class Ev11Config(Model):
     """Error model of Evans (2011) fitted as by Brewster et al. (2019)."""
 
     model: Literal["ev11"] = Field("ev11", description="Name of the error model.")
     n_intensity_bins: int = Field(100, ge=2, description="Number of intensity bins of equal width in the target.")
+    max_observations: int = Field(10_000_000, ge=1000, description=_MAX_OBSERVATIONS)
 
 
-class Mm24Config(_FittedErrorModelConfig):
+class Mm24Config(Model):
     """Error model of Mittan-Moreau et al. (2024): maximum likelihood of pairwise differences."""
 
     model: Literal["mm24"] = Field("mm24", description="Name of the error model.")
@@ -44,6 +38,7 @@ class Mm24Config(_FittedErrorModelConfig):
     number_of_intensity_bins: int = Field(
         100, ge=1, description="Bins of equal width in <I>, each of which weighs as the root of its observations."
     )
+    max_observations: int = Field(2_000_000, ge=1000, description=_MAX_OBSERVATIONS)
 
 
 class SampleResidualsConfig(Model):

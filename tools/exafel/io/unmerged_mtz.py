@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import gemmi
 import numpy as np
 
-import exafel
 from exafel.arrays import AnyArray, FloatArray, IntArray
-from exafel.io.crystal import CellParameters, space_group
+from exafel.io.crystal import CellParameters
 from exafel.io.files import atomic_write
+from exafel.io.mtz import new_mtz
 
 _COLUMNS = (("M/ISYM", "Y"), ("BATCH", "B"), ("I", "J"), ("SIGI", "Q"))
 
@@ -38,7 +37,7 @@ class UnmergedData:
     intensity: FloatArray
     sigma: FloatArray
     cells: FloatArray
-    wavelengths_angstrom: Sequence[float] | FloatArray
+    wavelengths_angstrom: FloatArray
 
 
 def write_unmerged_mtz(path: Path, data: UnmergedData, cell: CellParameters, group: str) -> None:
@@ -51,13 +50,7 @@ def write_unmerged_mtz(path: Path, data: UnmergedData, cell: CellParameters, gro
     ConfigError
         The space group is unknown.
     """
-    mtz = gemmi.Mtz(with_base=True)
-    mtz.title = "Unmerged serial diffraction data"
-    mtz.spacegroup = space_group(group)
-    mtz.set_cell_for_all(gemmi.UnitCell(*cell))
-    mtz.history = [f"From ExaFEL Workflows {exafel.__version__}"]
-    added = mtz.add_dataset("exafel")
-    added.wavelength = float(np.mean(data.wavelengths_angstrom))
+    mtz = new_mtz("Unmerged serial diffraction data", group, cell, float(np.mean(data.wavelengths_angstrom)), "exafel")
     for label, kind in _COLUMNS:
         mtz.add_column(label, kind)
     columns = (data.hkl, np.ones(len(data.hkl)), data.lattice + 1, data.intensity, data.sigma)
@@ -65,7 +58,7 @@ def write_unmerged_mtz(path: Path, data: UnmergedData, cell: CellParameters, gro
     for number, (cell_of, wavelength) in enumerate(zip(data.cells, data.wavelengths_angstrom, strict=True)):
         batch = gemmi.Mtz.Batch()
         batch.number = number + 1
-        batch.dataset_id = added.id
+        batch.dataset_id = mtz.datasets[-1].id
         batch.cell = gemmi.UnitCell(*(float(value) for value in cell_of))
         batch.wavelength = float(wavelength)
         mtz.batches.append(batch)

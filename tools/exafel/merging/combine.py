@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gemmi
 import numpy as np
@@ -38,11 +38,18 @@ class Grouped:
     asu: AsymmetricUnit
     cell: gemmi.UnitCell
     d_min: float | None
+    _in_memory: list[Observations] = field(default_factory=list, init=False)
 
     def parts(self) -> Iterator[Observations]:
-        """Yield the observations sorted by reflection and lattice, part after part."""
-        for part in self.gathered.store.parts():
-            yield allowed(part, self.asu, self.cell, self.d_min)
+        """Yield the observations sorted by reflection and lattice, part after part; can be asked for again."""
+        store = self.gathered.store
+        if store.on_disk:
+            for part in store.parts():
+                yield allowed(part, self.asu, self.cell, self.d_min)
+            return
+        if not self._in_memory:
+            self._in_memory.extend(allowed(part, self.asu, self.cell, self.d_min) for part in store.parts())
+        yield from self._in_memory
 
 
 def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_min: float | None) -> Observations:
@@ -67,7 +74,7 @@ def fit_and_merge(
     Every reflection of this rank's, however few its observations, and the error model.
     """
     table = grouped.gathered.table
-    errors = fit_errors(grouped.parts, table.correlations, reference, config, comm)
+    errors = fit_errors(grouped.parts, grouped.gathered.store.n_rows, table.correlations, reference, config, comm)
     splits = random_splits(table.digests, config.statistics.random_splits)
     return join([merge(part, errors.variance(part), splits) for part in grouped.parts()]), errors
 

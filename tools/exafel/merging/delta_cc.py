@@ -7,26 +7,26 @@ least two of them. Leaving a lattice out changes only its own reflections, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from exafel._kernels import exact_sums
 from exafel.arrays import FloatArray, IntArray
-from exafel.merging.group import Observations
+from exafel.merging.group import Observations, Parts
 from exafel.merging.sums import total
 from exafel.parallel.comm import Communicator
 
-_BLOCK = 4096  # lattices whose exact sums are held at once
+_UNIT = 2.0**-24  # changes are whole multiples of it, in units of <x^2>: their sums are exact, and alike in any order
 
 
-def delta_cc_half(parts: Iterable[Observations], n_lattices: int, comm: Communicator) -> tuple[float, FloatArray]:
+def delta_cc_half(parts: Parts, n_lattices: int, comm: Communicator) -> tuple[float, FloatArray]:
     """CC1/2 of all lattices, and by how much it is larger than without each of them.
 
     Parameters
     ----------
     parts
-        This rank's observations, sorted.
+        Gives this rank's observations, sorted; asked for twice.
     n_lattices
         Number of lattices.
     comm
@@ -37,41 +37,67 @@ def delta_cc_half(parts: Iterable[Observations], n_lattices: int, comm: Communic
     CC1/2, and the differences by lattice number, shape (n_lattices,): negative for a lattice that makes it worse; 0
     where too little is left without it.
     """
-    sums, changes = np.zeros((4, 0)), []
-    for part in parts:
-        sums_here, changes_here = _terms(part)
-        sums = np.concatenate([sums, sums_here], axis=1)
-        changes.append(changes_here)
-    lattice = np.concatenate([item[0] for item in changes])
-    terms = np.concatenate([item[1] for item in changes], axis=1)
-    whole = total(exact_sums(sums, np.zeros(sums.shape[1], dtype=np.int64), 1), comm)[:, 0]
-    without = whole[:, None] + _by_lattice(lattice, terms, n_lattices, comm)
+    digits = [exact_sums(sums, np.zeros(sums.shape[1], dtype=np.int64), 1) for sums in map(_reflections, parts())]
+    whole = total(np.sum(digits, axis=0), comm)[:, 0]
+    scale = float(np.sqrt(whole[2] / max(whole[0], 1.0))) or 1.0
+    units = np.array([1.0, scale, scale**2, scale**2])[:, None] * _UNIT
+    changes = np.zeros((4, n_lattices))
+    for part in parts():
+        lattice, terms = _changes(part)
+        for row, values in enumerate(np.rint(terms / units)):
+            changes[row] += np.bincount(lattice, weights=values, minlength=n_lattices)
+    without = whole[:, None] + comm.allreduce_sum(changes) * units
     everything = float(_cc_half(whole[:, None])[0])
     alone = _cc_half(without)
     return everything, np.where(np.isfinite(alone), everything - alone, 0.0)
 
 
-def _terms(grouped: Observations) -> tuple[FloatArray, tuple[IntArray, FloatArray]]:
-    """1, x, x^2 and e^2 of each reflection with a spread (4, k), and how leaving a lattice out changes them.
+@dataclass(frozen=True, eq=False)
+class _Grouping:
+    """Numbers of observations of each reflection, their sums less `first`, and where each observation belongs."""
 
-    The second are the lattices of the observations that have such a reflection, and the changes, shape (4, m).
+    counts: FloatArray
+    s1: FloatArray
+    s2: FloatArray
+    first: FloatArray
+    of: IntArray
+    relative: FloatArray
+
+    @staticmethod
+    def of_observations(grouped: Observations) -> _Grouping:
+        starts = grouped.starts()
+        counts = np.diff(np.append(starts, len(grouped)))
+        first = grouped.intensity[starts]  # sums are of differences from it, which keeps their digits
+        relative = grouped.intensity - np.repeat(first, counts)
+        n = counts.astype(np.float64)
+        if not len(starts):
+            return _Grouping(n, n, n, first, starts, relative)
+        sums = np.add.reduceat(relative, starts), np.add.reduceat(relative**2, starts)
+        return _Grouping(n, *sums, first, np.repeat(np.arange(len(starts)), counts), relative)
+
+
+def _reflections(grouped: Observations) -> FloatArray:
+    """1, x, x^2 and e^2 of each reflection with a spread, shape (4, k)."""
+    here = _Grouping.of_observations(grouped)
+    return np.ascontiguousarray(_terms(here.counts, here.s1, here.s2, here.first)[:, here.counts >= 2])
+
+
+def _changes(grouped: Observations) -> tuple[IntArray, FloatArray]:
+    """How leaving out the lattice of an observation changes its reflection's 1, x, x^2 and e^2.
+
+    Returns
+    -------
+    Lattices of the observations of reflections with a spread, shape (m,), and the changes, shape (4, m).
     """
-    starts = grouped.starts()
-    counts = np.diff(np.append(starts, len(grouped))).astype(np.float64)
-    first = grouped.intensity[starts]  # sums are of differences from it, which keeps their digits
-    relative = grouped.intensity - np.repeat(first, counts.astype(np.int64))
-    s1 = np.add.reduceat(relative, starts) if len(starts) else counts
-    s2 = np.add.reduceat(relative**2, starts) if len(starts) else counts
-    spread = counts >= 2
-    now = _reflection_terms(counts, s1, s2, first)
-    of = np.repeat(np.arange(len(starts)), counts.astype(np.int64))
-    rows = np.flatnonzero(spread[of])
-    of, value = of[rows], relative[rows]
-    then = _reflection_terms(counts[of] - 1.0, s1[of] - value, s2[of] - value**2, first[of])
-    return now[:, spread], (grouped.lattices[rows], then - now[:, of])
+    here = _Grouping.of_observations(grouped)
+    rows = np.flatnonzero(here.counts[here.of] >= 2)
+    of, value = here.of[rows], here.relative[rows]
+    now = _terms(here.counts, here.s1, here.s2, here.first)[:, of]
+    then = _terms(here.counts[of] - 1.0, here.s1[of] - value, here.s2[of] - value**2, here.first[of])
+    return grouped.lattices[rows], then - now
 
 
-def _reflection_terms(n: FloatArray, s1: FloatArray, s2: FloatArray, first: FloatArray) -> FloatArray:
+def _terms(n: FloatArray, s1: FloatArray, s2: FloatArray, first: FloatArray) -> FloatArray:
     """1, x, x^2 and e^2 of reflections with n observations, shape (4, k); zeros where n < 2."""
     enough = n >= 2
     safe = np.where(enough, n, 2.0)
@@ -79,19 +105,6 @@ def _reflection_terms(n: FloatArray, s1: FloatArray, s2: FloatArray, first: Floa
     error = np.maximum(s2 / safe - mean**2, 0.0) / (safe - 1.0)
     x = mean + first
     return np.where(enough, np.stack([np.ones_like(x), x, x**2, error]), 0.0)
-
-
-def _by_lattice(lattice: IntArray, terms: FloatArray, n_lattices: int, comm: Communicator) -> FloatArray:
-    """Sums of terms (4, m) by lattice, the same bits on any number of ranks, shape (4, n_lattices)."""
-    order = np.argsort(lattice, kind="stable")
-    lattice, terms = lattice[order], terms[:, order]
-    blocks = []
-    for first in range(0, n_lattices, _BLOCK):
-        size = min(_BLOCK, n_lattices - first)
-        rows = slice(*np.searchsorted(lattice, [first, first + size]))
-        digits = exact_sums(np.ascontiguousarray(terms[:, rows]), lattice[rows] - first, size)
-        blocks.append(total(digits, comm))
-    return np.concatenate(blocks, axis=1) if blocks else np.zeros((4, 0))
 
 
 def _cc_half(sums: FloatArray) -> FloatArray:

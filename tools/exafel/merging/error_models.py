@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,13 +12,10 @@ from exafel.arrays import FloatArray
 from exafel.config.merge import MergeConfig
 from exafel.config.merge_errors import Ev11Config, GivenErrorModelConfig, Mm24Config, SampleResidualsConfig
 from exafel.merging.ev11 import Deviations, Ev11, deviations, fit_ev11, group_means, intensity_bins
-from exafel.merging.group import Observations, scattered
+from exafel.merging.group import Observations, Parts, scattered
 from exafel.merging.mm24 import Mm24, fit_mm24, pair_differences
 from exafel.merging.scaling import Reference
 from exafel.parallel.comm import Communicator
-
-Parts = Callable[[], Iterable[Observations]]
-"""Gives a rank's observations, sorted by reflection and lattice, part after part."""
 
 
 class ErrorModel(Protocol):
@@ -115,7 +112,12 @@ class Mm24Errors:
 
 
 def fit_errors(
-    parts: Parts, correlations: FloatArray, reference: Reference | None, config: MergeConfig, comm: Communicator
+    parts: Parts,
+    n_rows: int,
+    correlations: FloatArray,
+    reference: Reference | None,
+    config: MergeConfig,
+    comm: Communicator,
 ) -> ErrorModel:
     """Fit the error model that is configured, to the observations of all ranks.
 
@@ -123,6 +125,8 @@ def fit_errors(
     ----------
     parts
         This rank's observations.
+    n_rows
+        About how many these are.
     correlations
         Correlation of each lattice, by number, with the reference; NaN where there is none.
     reference
@@ -142,23 +146,22 @@ def fit_errors(
         assert reference is not None  # the configuration has seen to it
         return GivenErrors(Ev11(chosen.sdfac, chosen.sdb, chosen.sdadd, 0.0, 0), reference)
     if isinstance(chosen, Ev11Config):
-        data = _deviations(_part_of(parts, chosen.max_observations, comm), config.minimum_multiplicity)
+        data = _deviations(_part_of(parts, n_rows, chosen.max_observations, comm), config.minimum_multiplicity)
         low, high = _range(data.mean, comm)
         n_bins = chosen.n_intensity_bins
         return Ev11Errors(fit_ev11(data, intensity_bins(data.mean, low, high, n_bins), n_bins, comm))
     if isinstance(chosen, Mm24Config):
         known = np.where(np.isfinite(correlations), correlations, 0.0)
         constant = chosen.constant_sadd or not np.isfinite(correlations).any()
-        some = _part_of(parts, chosen.max_observations, comm)
+        some = _part_of(parts, n_rows, chosen.max_observations, comm)
         pairs = [pair_differences(part, known, config.minimum_multiplicity, chosen.n_max_differences) for part in some]
         return Mm24Errors(fit_mm24(pairs, chosen, constant_sadd=constant, comm=comm), known)
     return IntegrationErrors()
 
 
-def _part_of(parts: Parts, max_observations: int, comm: Communicator) -> Iterable[Observations]:
+def _part_of(parts: Parts, n_rows: int, max_observations: int, comm: Communicator) -> Iterable[Observations]:
     """Observations of as many reflections, chosen by their indices alone, as keep them below a number on all ranks."""
-    mine = float(sum(len(part) for part in parts()))
-    n_all = float(comm.allreduce_sum(np.array([mine]))[0])
+    n_all = float(comm.allreduce_sum(np.array([n_rows], dtype=np.float64))[0])
     if n_all <= max_observations:
         return parts()
     share = np.uint64(max_observations / n_all * 2.0**32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,10 @@ class Observations:
             np.concatenate([part.intensity for part in parts]),
             np.concatenate([part.variance for part in parts]),
         )
+
+
+Parts = Callable[[], Iterable[Observations]]
+"""Gives a rank's observations, sorted by reflection and lattice, part after part; can be called again."""
 
 
 def order_words(keys: IntArray, lattice: int, *, odd: bool) -> IntArray:

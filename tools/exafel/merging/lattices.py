@@ -20,6 +20,8 @@ from exafel.merging.scaling import Reference
 
 INTENSITY = "intensity.sum.value"
 VARIANCE = "intensity.sum.variance"
+COLUMNS = ("id", "miller_index", "s1", INTENSITY, VARIANCE, "flags")
+"""Columns of reflection tables that merging looks at."""
 REASONS = ("no_reflections", "n_obs", "space_group", "unit_cell", "no_signal", "correlation", "postrefinement")
 """Why a lattice is left out, in the order of the checks."""
 
@@ -108,7 +110,7 @@ def split_lattices(
     InputError
         A column is missing, or the table speaks of an experiment that the list does not have.
     """
-    missing = [name for name in ("id", "miller_index", "s1", INTENSITY, VARIANCE) if name not in table]
+    missing = [name for name in COLUMNS if name not in table and name != "flags"]
     if missing:
         raise InputError(f"no column {missing[0]} in the reflection table", hint="merge needs integrated reflections")
     ids = table["id"]

@@ -159,7 +159,7 @@ def leave_out_harmful(grouped: Grouped, config: MergeConfig, comm: Communicator,
     options = config.filter.delta_cc_half
     for _ in range(options.max_rounds if options.enabled else 0):
         gathered = grouped.gathered
-        cc_half, delta = delta_cc_half(grouped.parts(), len(gathered.table), comm)
+        cc_half, delta = delta_cc_half(grouped.parts, len(gathered.table), comm)
         bad = outliers(delta, options.n_sigma)
         if not len(bad) or not np.isfinite(cc_half):
             break

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from exafel.config.merge import MergeConfig
 from exafel.config.scaling import ReferenceReindexingConfig
-from exafel.errors import ConfigError, NothingUsableError
+from exafel.errors import ConfigError
 from exafel.io.events import Stage
-from exafel.io.manifest import Manifest, read_manifest, verify_containers
+from exafel.io.manifest import read_manifest, verify_containers
 from exafel.merging.accumulators import Accumulators, differing_keys, read_accumulators
 from exafel.merging.combine import Grouped, finest_resolution, fit_and_merge
 from exafel.merging.consensus import find_target, load_reference, needs_lattices
@@ -79,7 +79,7 @@ def request(config: MergeConfig, stills: Sequence[Path], out: Path, *, onto: Pat
     return StepRequest("merge", config, inputs, out)
 
 
-def _check_base(folder: Path, config: MergeConfig) -> Manifest:
+def _check_base(folder: Path, config: MergeConfig) -> None:
     """Check that a merge can be added to."""
     manifest = read_manifest(folder)
     if not config.accumulate or not manifest.files(folder, "accumulators"):
@@ -90,7 +90,6 @@ def _check_base(folder: Path, config: MergeConfig) -> Manifest:
     differing = differing_keys(manifest.config, config.model_dump(mode="json"), _MAY_DIFFER)
     if differing:
         raise ConfigError(f"it was made with other parameters: merge.{differing[0]} differs", where=folder)
-    return manifest
 
 
 def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> MergeSummary:
@@ -111,11 +110,12 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Merge
         source, target, iso = _open(request, config, step, comm, hooks)
         with step.phase("lattices"):
             scaled = _scale(source, target, config, step, hooks)
-            grouped = leave_out_harmful(grouped_by_reflection(scaled, config), config, comm, hooks.note)
-        summary = _merge(grouped, scaled, iso, step, comm, hooks)
-        grouped.gathered.store.clear()
-        if isinstance(summary, NothingUsableError):
-            raise summary
+            grouped = grouped_by_reflection(scaled, config)
+            grouped = leave_out_harmful(grouped, config, comm, _on_root(hooks, comm))
+        try:
+            summary = _merge(grouped, scaled, iso, step, comm, hooks)
+        finally:
+            grouped.gathered.store.clear()
         if config.output.scaled:
             with step.phase("scaled"):
                 _write_scaled(source, scaled.target, grouped, config, step)
@@ -191,7 +191,7 @@ def _on_root(hooks: Hooks, comm: Communicator) -> Note:
 
 def _merge(
     grouped: Grouped, scaled: Scaled, iso: Reference | None, step: StepRun, comm: Communicator, hooks: Hooks
-) -> MergeSummary | NothingUsableError:
+) -> MergeSummary:
     """Merge this rank's share; rank 0 puts the shares together, adds them to the earlier merge, and concludes."""
     config = step.request.config
     assert isinstance(config, MergeConfig)
@@ -204,20 +204,20 @@ def _merge(
             rows = write_observations(path, grouped, errors, grouped.cell.parameters, comm)
             if comm.rank == 0:
                 step.add_container(path, "unmerged_mtz", rows=rows)
-    summary: MergeSummary | NothingUsableError | None = None
-    if parts is not None:
-        with step.phase("statistics"):
-            gathered = grouped.gathered
-            found = Accumulators(join(parts), Totals.of(gathered), gathered.table.digests)
-            n_before = 0
-            for folder in step.request.inputs.get("onto", ()):
-                (path,) = read_manifest(folder).files(folder, "accumulators")
-                earlier = read_accumulators(path)
-                n_before = earlier.totals.n_accepted
-                found = earlier.plus(found)
-            cell = found.totals.average_cell if config.set_average_unit_cell else scaled.target.cell.parameters
-            frame = Frame(config, scaled.target, iso, cell, d_min, errors, scaled.n_cycles, n_before)
-            summary = conclude(found, frame, step, hooks)
-    summary = comm.bcast(summary)
-    assert summary is not None
-    return summary
+
+    def concluded() -> MergeSummary:
+        assert parts is not None
+        gathered = grouped.gathered
+        found = Accumulators(join(parts), Totals.of(gathered), gathered.table.digests)
+        n_before = 0
+        for folder in step.request.inputs.get("onto", ()):
+            (path,) = read_manifest(folder).files(folder, "accumulators")
+            earlier = read_accumulators(path)
+            n_before = earlier.totals.n_accepted
+            found = earlier.plus(found)
+        cell = found.totals.average_cell if config.set_average_unit_cell else scaled.target.cell.parameters
+        frame = Frame(config, scaled.target, iso, cell, d_min, errors, scaled.n_cycles, n_before)
+        return conclude(found, frame, step, hooks)
+
+    with step.phase("statistics"):
+        return from_root(comm, concluded)

@@ -8,7 +8,6 @@ import gemmi
 from pydantic import Field
 
 from exafel.config.merge import MergeConfig
-from exafel.errors import NothingUsableError
 from exafel.io.crystal import CellParameters
 from exafel.io.files import write_json
 from exafel.io.mtz import write_mtz
@@ -94,10 +93,14 @@ class Frame:
     n_added_to: int = 0
 
 
-def conclude(
-    accumulators: Accumulators, frame: Frame, step: StepRun, hooks: Hooks
-) -> MergeSummary | NothingUsableError:
-    """Compute the statistics and write the files; rank 0 alone does it, from what all ranks merged."""
+def conclude(accumulators: Accumulators, frame: Frame, step: StepRun, hooks: Hooks) -> MergeSummary:
+    """Compute the statistics and write the files; rank 0 alone does it, from what all ranks merged.
+
+    Raises
+    ------
+    NothingUsableError
+        No reflection was measured often enough.
+    """
     config, asu, totals = frame.config, frame.target.asu, accumulators.totals
     cell = gemmi.UnitCell(*frame.cell)
     possible = possible_reflections(asu, cell, frame.d_min, config.d_max, config.statistics.n_bins)
@@ -105,7 +108,7 @@ def conclude(
     merged = merged.take(possible.shell(asu.indices(merged.keys)) >= 0)
     if not len(merged):
         what = f"no reflection was measured {config.minimum_multiplicity} times between the resolution limits"
-        return nothing_left(what, totals.n_read, totals.reasons)
+        raise nothing_left(what, totals.n_read, totals.reasons)
     shells, total = shell_statistics(merged, asu, possible, frame.iso)
     hooks.note(shell_table(shells, total))
     summary = _summary(accumulators, frame, shells, total, check_intensities(merged, asu, cell))
