@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import gemmi
@@ -43,6 +44,7 @@ PANEL = Panel("p", np.array([-1.0, 1.0, -2.0]), np.array([1.0, 0, 0]), np.array(
 DETECTOR = Detector((PANEL,))
 
 
+@cache
 def still(number: int) -> tuple[Experiment, ReflectionTable]:
     """One lattice: partial, tilted, on a scale of its own, in either indexing; BAD has wrong intensities."""
     rng = np.random.default_rng(500 + number)

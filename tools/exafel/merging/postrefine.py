@@ -158,12 +158,13 @@ def _by_marquardt(
 
 
 def _by_lbfgs(start: FloatArray, free: BoolArray, data: StillObservations) -> FloatArray:
-    """Minimize with unit weights by L-BFGS, in units of the curvature at the start."""
+    """Minimize with equal weights by L-BFGS, in units of the curvature at the start."""
     from scipy.optimize import minimize  # takes a tenth of a second to import
 
     weight = np.ones(len(data.observed))
-    _, _, normal = postrefine_normal(start, data.s0, data.nodes, data.observed, data.reference, weight)
-    unit = 1.0 / np.sqrt(np.diag(normal) + 1e-300)
+    first, _, normal = postrefine_normal(start, data.s0, data.nodes, data.observed, data.reference, weight)
+    weight /= max(first, 1e-300)  # the target starts at one
+    unit = np.sqrt(max(first, 1e-300) / (np.diag(normal) + 1e-300))
 
     def at(scaled: FloatArray) -> tuple[float, FloatArray]:
         values = start.copy()
@@ -171,7 +172,7 @@ def _by_lbfgs(start: FloatArray, free: BoolArray, data: StillObservations) -> Fl
         target, gradient, _ = postrefine_normal(values, data.s0, data.nodes, data.observed, data.reference, weight)
         return target, gradient[free] * unit[free]
 
-    options = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
+    options = {"maxiter": 500, "ftol": _CONVERGED, "gtol": 1e-8}
     found = minimize(at, np.zeros(int(free.sum())), jac=True, method="L-BFGS-B", options=options)
     values = start.copy()
     values[free] += found.x * unit[free]
