@@ -126,7 +126,10 @@ SELF = {"algorithm": "self"}
 def test_each_way_to_make_lattices_alike_brings_them_nearer_to_the_truth(
     stills: Path, truth: Path, tmp_path: Path
 ) -> None:
-    """Nothing is known but the lattices themselves; the truth is looked at in the end only."""
+    """Nothing is known but the lattices themselves; the truth is looked at in the end only.
+
+    Which of the two indexings is called the first is arbitrary, and the same in every run: here it is the truth's.
+    """
     plain = merged(stills, tmp_path / "a", config(truth))
     indexed = merged(stills, tmp_path / "b", config(truth, reindexing=BREHM))
     scaled = merged(stills, tmp_path / "c", config(truth, reindexing=BREHM, scaling=SELF))
@@ -134,13 +137,10 @@ def test_each_way_to_make_lattices_alike_brings_them_nearer_to_the_truth(
         stills, tmp_path / "d", config(truth, reindexing=BREHM, scaling=SELF, postrefinement={"enabled": True})
     )
     assert sorted(indexed.reindexed.values()) == [45, 45]
-    best = [summary.cc_iso for summary in (plain, indexed, scaled, refined)]
-    other = [1.0 - abs(value) for value in best]
-    # which of the two indexings is called the first is arbitrary, so that the truth may be the other one's
     assert scaled.n_cycles >= 2
-    if best[1] > 0.5:
-        assert best[0] < best[1] < best[2] < best[3], other
-        assert best[3] > 0.98
+    near = [summary.cc_iso for summary in (plain, indexed, scaled, refined)]
+    assert near[0] < near[1] < near[2] < near[3]
+    assert near[3] > 0.98
     halves = [summary.cc_half for summary in (plain, indexed, scaled, refined)]
     assert halves[0] < halves[1] < halves[2] < halves[3]
     assert halves[3] > 0.95
