@@ -65,7 +65,12 @@ def test_a_perfect_twin_is_seen() -> None:
 def test_the_twin_fraction_is_found() -> None:
     assert checked(0.2).twin_fraction == pytest.approx(0.2, abs=0.03)
     assert twin_fraction(0.5) == pytest.approx(0.0, abs=0.005)
-    assert twin_fraction(0.375) == pytest.approx(0.5, abs=0.05)
+    assert twin_fraction(0.375) == pytest.approx(0.5)
+    one, other = np.random.default_rng(5).exponential(size=(2, 2, 400_000))
+    for fraction in (0.05, 0.3, 0.45):
+        first, second = ((1 - fraction) * item[0] + fraction * item[1] for item in (one, other))
+        mean_l = float(np.mean(np.abs(first - second) / (first + second)))
+        assert twin_fraction(mean_l) == pytest.approx(fraction, abs=0.02)
     assert twin_fraction(0.6) == 0.0
 
 

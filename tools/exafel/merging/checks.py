@@ -163,29 +163,27 @@ def l_test(hkl: AnyArray, intensity: FloatArray) -> tuple[float | None, float | 
 
 
 def twin_fraction(mean_l: float) -> float:
-    """Twin fraction a at which acentric reflections without errors have this <|L|>, from 0 to 0.5.
-
-    Twinning makes L a difference of a Beta-like distribution; the curve is integrated numerically and looked up.
-    """
-    fractions, curve = _twin_curve()
-    return float(np.interp(-mean_l, -curve, fractions))
-
-
-def _twin_curve() -> tuple[FloatArray, FloatArray]:
-    """<|L|> at twin fractions from 0 to 0.5: J1 = (1-a) u + a v with u, v of the exponential distribution."""
-    points = (np.arange(60) + 0.5) / 60
+    """Twin fraction, from 0 to 0.5, at which acentric reflections without errors have this <|L|>."""
     fractions = np.linspace(0.0, 0.5, 26)
-    # A twinned intensity is a sum of two exponentials of means (1-a) and a; L of two of them depends on ratios alone,
-    # so that the mean over four exponentials is one over three uniform numbers (a point of the simplex).
-    u = points[:, None, None], points[None, :, None], points[None, None, :]
-    s = np.cbrt(u[0])
-    t = np.sqrt(u[1])
-    w1, w2, w3, w4 = 1.0 - s, s * (1.0 - t), s * t * (1.0 - u[2]), s * t * u[2]
-    curve = []
-    for a in fractions:
-        one, other = (1.0 - a) * w1 + a * w2, (1.0 - a) * w3 + a * w4
-        curve.append(float(np.mean(np.abs(one - other) / (one + other))))
-    return fractions, np.array(curve)
+    curve = [0.5, *(_mean_l_of_twin(float(fraction)) for fraction in fractions[1:-1]), 0.375]
+    return float(np.interp(-mean_l, -np.array(curve), fractions))
+
+
+def _mean_l_of_twin(fraction: float) -> float:
+    """<|L|> of acentric twins: an intensity is the sum of two exponentials of means 1-a and a.
+
+    Its density is a mixture of these two exponentials with weights (1-a)/(1-2a) and -a/(1-2a). Of two exponentials of
+    rates k and 1, x = J1/(J1 + J2) has the density k/(1 + (k - 1) x)^2, over which |L| = |2x - 1| is averaged.
+    """
+    means = (1.0 - fraction, fraction)
+    weights = (means[0] / (1.0 - 2.0 * fraction), -means[1] / (1.0 - 2.0 * fraction))
+    x = (np.arange(4000) + 0.5) / 4000
+    result = 0.0
+    for one, first in zip(means, weights, strict=True):
+        for other, second in zip(means, weights, strict=True):
+            k = other / one
+            result += first * second * float(np.mean(np.abs(2 * x - 1) * k / (1 + (k - 1) * x) ** 2))
+    return result
 
 
 def _packed(hkl: AnyArray) -> AnyArray:
