@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from exafel.io.crystal import Crystal, orthogonalization
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef
 from exafel.io.expt import read_expt, write_expt
 from exafel.io.geometry import Beam, Detector, Panel
-from exafel.io.mtz import MergedData, write_mtz
+from exafel.io.mtz import MergedData, read_mtz, write_mtz
 from exafel.io.refl import read_refl, write_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.accumulators import ACCUMULATORS_NAME, read_accumulators
@@ -326,3 +327,26 @@ def test_scaled_lattices_and_observations_go_to_other_programs(stills: Path, tru
     run_local(step.run, 2, step.request(settings, [stills], tmp_path / "two"))
     names = ["unmerged.mtz", *(f"scaled-{number:05d}.refl" for number in range(3))]
     assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)
+
+
+@pytest.mark.dials
+def test_dials_merges_the_scaled_lattices_to_the_same_intensities(truth: Path, tmp_path: Path, dials: Path) -> None:
+    write_lattices(tmp_path / "stills", "a", range(25))
+    more = {
+        "reindexing": {"algorithm": "reference"},
+        "scaling": {"algorithm": "mark0", "model": str(truth)},
+        "postrefinement": {"enabled": True},
+        "error": {"model": "none"},
+        "minimum_multiplicity": 1,
+    }
+    merged(tmp_path / "stills", tmp_path / "out", config(truth, **more, output={"scaled": True}))
+    files = [str(tmp_path / "out" / f"scaled-00000.{kind}") for kind in ("expt", "refl")]
+    options = ["assess_space_group=False", "truncate=False", "anomalous=False"]
+    program = [str(dials / "dials.merge"), *files, *options]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    ours, theirs = read_mtz(tmp_path / "out" / "merged.mtz", "I"), read_mtz(tmp_path / "merged.mtz", "IMEAN")
+    values = {tuple(hkl): value for hkl, value in zip(theirs.hkl.tolist(), theirs.value, strict=True)}
+    assert len(values) == len(ours.hkl)
+    compared = [values[tuple(hkl)] for hkl in ours.hkl.tolist()]
+    np.testing.assert_allclose(ours.value, compared, rtol=1e-4, atol=1e-2)
