@@ -106,6 +106,18 @@ def test_a_lattice_that_leaves_the_limits_or_has_nothing_left_is_refused() -> No
     assert postrefine(few, PostrefinementConfig()) is None
 
 
+def test_a_parameter_without_effect_is_no_failure() -> None:
+    """Nodes on the sphere: neither radii nor rotations change anything to first order."""
+    data = still(3)
+    rays = data.nodes + data.s0
+    on_sphere = rays / np.linalg.norm(rays, axis=1)[:, None] * np.linalg.norm(S0) - S0
+    nudged = on_sphere * (1 + 1e-9)
+    refined = postrefine(
+        StillObservations(nudged, S0, 2.0 * data.reference, data.variance, data.reference), PostrefinementConfig()
+    )
+    assert refined is None or refined.values[0] == pytest.approx(2.0, rel=0.05)
+
+
 def test_wrong_shapes_are_refused() -> None:
     data = still(0)
     with pytest.raises(ValueError, match="six parameters"):

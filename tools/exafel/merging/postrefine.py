@@ -139,9 +139,11 @@ def _by_marquardt(
     damping = 1e-3
     for _ in range(_MAX_STEPS):
         chosen = normal[np.ix_(free, free)]
-        diagonal = np.diag(chosen) + 1e-300
+        size = np.sqrt(np.diag(chosen))
+        size[size == 0] = 1.0  # a parameter without effect stays where it is
         step = np.zeros(len(values))
-        step[free] = np.linalg.solve(chosen + damping * np.diag(diagonal), -gradient[free])
+        damped = chosen / np.outer(size, size) + damping * np.eye(len(size))  # so that it always has an inverse
+        step[free] = np.linalg.solve(damped, -gradient[free] / size) / size
         trial = values + step
         trial[2] = max(trial[2], 0.1 * values[2])  # the radius stays positive
         trial[3] = max(trial[3], 0.0)
