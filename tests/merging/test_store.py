@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exafel.errors import ExafelError
 from exafel.merging.group import Observations, order_words
 from exafel.merging.store import ObservationStore
 
@@ -61,6 +62,20 @@ def test_files_of_a_killed_run_and_of_an_earlier_cycle_are_not_read(tmp_path: Pa
     assert not list(tmp_path.iterdir())
     store.add(lattice(0))
     assert store.n_rows == 100
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    store = ObservationStore(tmp_path, 50)
+    store.add(lattice(0))
+    for path in list(tmp_path.iterdir()):
+        path.unlink()
+        path.symlink_to("/dev/full")
+    with pytest.raises(ExafelError, match="cannot write observations") as caught:
+        store.add(lattice(1))
+    assert "rows_in_memory" in str(caught.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExafelError, match="cannot write observations"):
+        ObservationStore(tmp_path / "file", 50).add(lattice(0))
 
 
 def test_no_observations_are_one_empty_part(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from exafel.arrays import IntArray
+from exafel.errors import ExafelError
 from exafel.merging.group import Observations, renumbered, scattered
 
 N_PARTS = 64
@@ -85,15 +86,20 @@ class ObservationStore:
 
     def _spill(self) -> None:
         """Write what is held to the files of its parts."""
-        if not self._on_disk:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for part in range(N_PARTS):
-                self._path(part).unlink(missing_ok=True)  # what a killed run left
-            self._on_disk = True
         held = self._held
         self._held, self._n_held = [], 0
-        while held:
-            self._append(held.pop(0))
+        try:
+            if not self._on_disk:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                for part in range(N_PARTS):
+                    self._path(part).unlink(missing_ok=True)  # what a killed run left
+                self._on_disk = True
+            while held:
+                self._append(held.pop(0))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            hint = "make room there, or set merge.rows_in_memory to what fits into memory"
+            raise ExafelError(f"cannot write observations: {reason}", where=self._folder, hint=hint) from error
 
     def _append(self, observations: Observations) -> None:
         part = (scattered(observations.keys) >> np.uint64(32)).astype(np.int64) % N_PARTS
@@ -105,7 +111,7 @@ class ObservationStore:
         for number, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends, strict=True)):
             if start < end:
                 with self._path(number).open("ab") as stream:
-                    rows[start:end].tofile(stream)
+                    stream.write(rows[start:end].tobytes())  # `tofile` would not notice a full disk
 
     def _path(self, part: int) -> Path:
         return self._folder / f"part-{part:02d}.observations"
