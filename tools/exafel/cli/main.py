@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, report, simulate, stills
+from exafel.cli import cells, config, evaluate, merge, refine_detector, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
+app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)
 
 

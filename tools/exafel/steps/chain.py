@@ -72,10 +72,11 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     else:
         raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
     links.append(link("cells", after=("stills",)))
+    aside = [link("refine_detector", after=("stills",))] if config.refine_detector is not None else []
     needs_cells = any(_is_in(path, root / "cells") for path in _named_files(config, "merge"))
     after = ("stills", "cells") if needs_cells else ("stills",)  # the chain's own clusters may be merge's filter
     links.append(link("merge", after=after, inputs=(root / "stills",)))
-    return (*links, link("report", after=tuple(item.step for item in links)))
+    return (*links, link("report", after=tuple(item.step for item in links)), *aside)
 
 
 def _named_files(config: WorkflowConfig, step: str) -> Inputs:
