@@ -142,3 +142,12 @@ def ev11_sums(
     sdadd: float,
     floor: float,
 ) -> IntArray: ...
+def postrefine_normal(
+    parameters: FloatArray,
+    s0: FloatArray,
+    nodes: FloatArray,
+    observed: FloatArray,
+    reference: FloatArray,
+    weight: FloatArray,
+) -> tuple[float, FloatArray, FloatArray]: ...
+def still_factors(parameters: FloatArray, s0: FloatArray, nodes: FloatArray) -> tuple[FloatArray, FloatArray]: ...

@@ -18,6 +18,7 @@ from exafel.bragg.sample import Sample
 from exafel.bragg.scene import CrystalModel, Divergence, SceneArrays, SceneOptions, scene_arrays
 from exafel.bragg.spectrum import JITTER_LIMIT, pulse_energies, sase_spectrum
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
+from exafel.errors import InputError
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
 from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
 
@@ -65,7 +66,7 @@ class ShotSimulator:
     Raises
     ------
     InputError
-        The background's profile cannot be used.
+        The background's profile cannot be used, or panels with pixels of several sizes are to have a point spread.
     ExafelError
         There is no GPU though one is asked for.
     """
@@ -79,6 +80,8 @@ class ShotSimulator:
         self._gpu = GpuModel() if config.device == "gpu" else None
         self._background_on_device = self._gpu.upload(self._background) if self._gpu else None
         psf = config.readout.psf
+        if psf and len({panel.pixel_size_mm for panel in detector.panels}) > 1:
+            raise InputError("a point spread needs pixels of one size on all panels", where="simulate.readout.psf")
         self._psf = psf_kernel(psf, detector[0].pixel_size_mm) if psf else None
 
     def shot(self, number: int) -> Shot:
@@ -113,6 +116,7 @@ class ShotSimulator:
     def _counts_on_device(self, number: int, beam: Beam, scene: SceneArrays | None) -> AnyArray:
         """The same on the GPU, where the image stays until it is finished; its noise has other random numbers."""
         assert self._gpu is not None
+        assert self._background_on_device is not None
         photons = self._background_on_device * beam.flux
         if scene is not None:
             self._gpu.photons(scene, photons)

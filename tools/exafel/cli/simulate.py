@@ -8,6 +8,10 @@ import typer
 
 from exafel.cli.common import ConfigOption, DryRunOption, JsonOption, OutOption, RanksOption, SetOption, run_step
 
+NumberOption = Annotated[
+    int | None, typer.Option("--n", help="Number of images, in place of the configuration's.", min=1)
+]
+
 app = typer.Typer(help="Make data with known truth.", no_args_is_help=True)
 
 
@@ -19,9 +23,7 @@ def group() -> None:
 @app.command()
 def sfx(
     out: OutOption,
-    n: Annotated[
-        int | None, typer.Option("--n", help="Number of images, in place of the configuration's.", min=1)
-    ] = None,
+    n: NumberOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,

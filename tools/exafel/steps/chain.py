@@ -88,7 +88,8 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     elif step == "merge":
         cells = config.merge.filter.unit_cell
         cluster = cells.cluster.file if cells.algorithm == "cluster" else None
-        named = [config.merge.scaling.model, config.merge.statistics.cciso_model, cluster]
+        reindexing = getattr(config.merge.reindexing, "model", None)
+        named = [config.merge.scaling.model, config.merge.statistics.cciso_model, reindexing, cluster]
     return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
 
 
