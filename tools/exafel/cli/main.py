@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, report, simulate, stills
+from exafel.cli import cells, config, evaluate, facility, launch, merge, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
+app.add_typer(facility.app, name="facility")
+app.command("launch")(launch.launch)
 
 
 def _print_version(wanted: bool) -> None:

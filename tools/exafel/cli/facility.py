@@ -1,0 +1,69 @@
+"""The commands `exafel facility`: what facilities there are, whether their files are in step, and rehearsals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from exafel.cli.common import JsonOption
+from exafel.errors import ConfigError
+
+app = typer.Typer(help="Facilities: one YAML file each, and what is generated from it.", no_args_is_help=True)
+
+FacilityArgument = Annotated[str, typer.Argument(help="Name of a folder of profiles/, or a facility.yaml.")]
+FacilitiesArgument = Annotated[list[str] | None, typer.Argument(help="Facilities. Default: all in profiles/.")]
+
+
+@app.command("list")
+def list_facilities(as_json: JsonOption = False) -> None:
+    """List the facilities: nodes, scheduler, environment."""
+    from exafel.facility.load import facility_names, load_site, profiles_folder
+
+    rows = []
+    for name in facility_names(profiles_folder()):
+        site = load_site(name)
+        kinds = ", ".join(f"{item.count} {kind}" for kind, item in site.nodes.items())
+        executor = getattr(site.scheduler, "executor", "local")
+        rows.append({"facility": name, "title": site.title, "nodes": kinds, "executor": executor})
+        rows[-1]["environment"] = site.environment
+    if as_json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return
+    for row in rows:
+        sys.stdout.write("{facility:12} {executor:6} {environment:10} {nodes:28} {title}\n".format(**row))
+
+
+@app.command()
+def check(facilities: FacilitiesArgument = None) -> None:
+    """Check facilities: their model, every step's layout, time limits, and that generated files are in step."""
+    from exafel.facility.check import check_site
+    from exafel.facility.load import facility_names, load_site, profiles_folder
+
+    faults = []
+    for name in facilities or facility_names(profiles_folder()):
+        found = check_site(load_site(name), profiles_folder() / name)
+        faults += [f"{name}: {line}" for line in found]
+        sys.stdout.write(f"{name}: {'ok' if not found else f'{len(found)} faults'}\n")
+    if faults:
+        raise ConfigError("; ".join(faults), hint="exafel facility render --fix mends generated files")
+
+
+@app.command()
+def render(
+    facilities: FacilitiesArgument = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write the files instead of showing how they differ.")] = False,
+) -> None:
+    """Show how generated files differ from what facility.yaml says, or write them; exit with 1 where they differ."""
+    from exafel.facility.load import facility_names, load_site, profiles_folder
+    from exafel.facility.render import out_of_step
+
+    folder = profiles_folder()
+    difference = "".join(
+        out_of_step(folder / name, load_site(name), fix=fix) for name in facilities or facility_names(folder)
+    )
+    sys.stdout.write(difference)
+    if difference:
+        raise typer.Exit(1)
