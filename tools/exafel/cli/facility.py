@@ -67,3 +67,29 @@ def render(
     sys.stdout.write(difference)
     if difference:
         raise typer.Exit(1)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def rehearse(
+    facility: FacilityArgument,
+    command: Annotated[list[str], typer.Argument(help="What to run: -- snakemake --profile profiles/F ...")],
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            "-s",
+            help="normal, preempt, reservation, node-loss, walltime, sbcast-failure or full-disk.",
+        ),
+    ] = "normal",
+    nodes: Annotated[int, typer.Option("--nodes", "-N", min=1, help="Virtual nodes of each kind.")] = 4,
+    ranks: Annotated[int, typer.Option("--ranks", min=1, help="Most ranks on a virtual node.")] = 1,
+    after: Annotated[float, typer.Option("--after", min=0, help="Seconds that a job runs before the scenario.")] = 5.0,
+) -> None:
+    """Run a command on a real Slurm on this machine that is shaped like a facility, and let things go wrong there."""
+    from exafel.facility.load import load_site
+    from exafel.facility.rehearsal.rehearse import rehearse as rehearse_it
+
+    done = rehearse_it(load_site(facility), command, scenario=scenario, nodes=nodes, ranks_a_node=ranks, after_s=after)
+    sys.stdout.write(done.accounting)
+    sys.stdout.writelines(f"{node}: {listed}\n" for node, listed in done.disks.items())
+    raise typer.Exit(done.returncode)

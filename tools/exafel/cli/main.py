@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, facility, launch, merge, report, simulate, stills
+from exafel.cli import cells, config, env, evaluate, facility, launch, merge, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
 app.add_typer(facility.app, name="facility")
+app.add_typer(env.app, name="env")
 app.command("launch")(launch.launch)
 
 
