@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -93,3 +94,46 @@ def rehearse(
     sys.stdout.write(done.accounting)
     sys.stdout.writelines(f"{node}: {listed}\n" for node, listed in done.disks.items())
     raise typer.Exit(done.returncode)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def compound(
+    facility: FacilityArgument,
+    configs: Annotated[list[Path], typer.Argument(help="Configurations, one a data set; the file's name is its name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: a working directory a data set, and the record.")],
+    nodes: Annotated[int | None, typer.Option("--nodes", "-N", min=1, help="Nodes in all. Default: the job's.")] = None,
+    each: Annotated[int, typer.Option("--nodes-each", min=1, help="Nodes of a data set.")] = 1,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--command",
+            help="What processes one, with {config}, {name}, {folder}. Default: the workflow, in its folder.",
+        ),
+    ] = None,
+) -> None:
+    """Process many data sets side by side in this job, each on nodes of its own; failures stay alone, and resume."""
+    import shlex
+
+    from exafel.errors import ExafelError
+    from exafel.facility.compound import Compound, job_nodes, make_members
+    from exafel.facility.deploy import deploy_for
+    from exafel.facility.load import load_site, profiles_folder
+
+    site = load_site(facility)
+    profile = profiles_folder().absolute() / site.facility
+    default = (
+        f"snakemake --profile {profile} --executor local --cores all --directory {{folder}} --configfile {{config}}"
+    )
+    members = make_members(configs, out, shlex.split(command or default))
+    names = job_nodes() or [f"slot{number}" for number in range(nodes or each)]
+    deploy_for(site)
+
+    def say(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    records = Compound(out, names[: nodes or len(names)], each, say).run(members)
+    bad = [name for name in (member.name for member in members) if name not in records or records[name].state != "done"]
+    if bad:
+        hint = "their compound.log says why; the same command goes on with them alone"
+        raise ExafelError(f"{len(bad)} of {len(members)} data sets are not done: {', '.join(bad)}", hint=hint)

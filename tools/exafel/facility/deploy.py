@@ -14,8 +14,9 @@ from pathlib import Path
 
 from exafel.errors import EngineError
 from exafel.facility.environments import TarballEnvironment
-from exafel.facility.launch import allocated_nodes
-from exafel.facility.pack import Layer, Packed
+from exafel.facility.launch import DEPLOYED, allocated_nodes
+from exafel.facility.pack import Layer, Packed, pack
+from exafel.facility.site import Site
 from exafel.io.files import write_json
 
 # On each node: unpack beside the final place, then move there in one step. zstd's own checksum finds a damaged archive.
@@ -189,3 +190,14 @@ def say(done: Deployment, layers: tuple[Layer, ...]) -> None:
     what = " ".join(layer.name for layer in layers)
     verb = "is there already" if done.skipped else "is there"
     sys.stderr.write(f"environment {what} {verb}: {done.nodes} nodes, {done.root}, {total:.2f} s ({phases})\n")
+
+
+def deploy_for(site: Site) -> None:
+    """Bring the facility's environment to the nodes of this job, where it is a tarball, and set EXAFEL_ENV to it."""
+    kind = site.environments[site.environment]
+    if isinstance(kind, TarballEnvironment) and not os.environ.get(DEPLOYED):
+        folder = Path(os.path.expandvars(kind.archive)).absolute()
+        packed, _ = pack(folder)
+        done = deploy(packed, folder, kind)
+        say(done, packed.layers)
+        os.environ[DEPLOYED] = done.path

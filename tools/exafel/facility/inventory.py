@@ -105,8 +105,10 @@ def _interpreter() -> Iterator[Entry]:
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and (Path(folder) / library).is_file():
         shared = (Path(folder) / library).resolve()
         yield Entry(f"base/lib/{shared.name}", shared)
-    for place in dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")):
-        root = Path(place.replace(sys.prefix, sys.base_prefix, 1) if sys.prefix != sys.base_prefix else place)
+    # In a virtual environment the one path is the interpreter's and the other the environment's, where nothing is.
+    places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    own = [Path(sys.base_prefix) / path.relative_to(sys.prefix) for path in places if path.is_relative_to(sys.prefix)]
+    for root in dict.fromkeys([*(path for path in places if not path.is_relative_to(sys.prefix)), *own]):
         yield from _tree(root, f"base/lib/{version}", without=_STANDARD_LIBRARY_WITHOUT)
 
 

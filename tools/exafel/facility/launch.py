@@ -15,6 +15,8 @@ from exafel.facility.site import Site, SrunLauncher
 
 REHEARSAL_RANKS = "EXAFEL_REHEARSAL_RANKS_PER_NODE"
 DEPLOYED = "EXAFEL_ENV"
+# Nodes of the job that a step keeps to, where several share one job.
+NODE_LIST = "EXAFEL_NODES"
 _LOCAL_RANKS = ("--ranks", "-j")
 
 
@@ -41,7 +43,9 @@ def find_environment(site: Site, name: str | None) -> Environment:
 
 
 def allocated_nodes(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Nodes of the job that this process runs in; None outside a job."""
+    """Nodes of the job that this process runs in, or may use of it; None outside a job."""
+    if environ.get(NODE_LIST):
+        return len(environ[NODE_LIST].split(","))
     text = environ.get("SLURM_JOB_NUM_NODES", "")
     return int(text) if text.isdigit() else None
 
@@ -98,7 +102,11 @@ def compose(
     if device and shape.gpus_per_node:
         a_gpu = max(1, -(-shape.ranks_per_node // shape.gpus_per_node))
         inner = ["sh", "-c", f'export {device}=$((SLURM_LOCALID / {a_gpu})); exec "$@"', "sh", *inner]
-    return Launch((*_srun(site.launcher, shape), *inner), site.launcher.variables)
+    words = _srun(site.launcher, shape)
+    if environ.get(NODE_LIST):
+        chosen_nodes = environ[NODE_LIST].split(",")[: shape.nodes]
+        words.append(f"--nodelist={','.join(chosen_nodes)}")
+    return Launch((*words, *inner), site.launcher.variables)
 
 
 def _srun(launcher: SrunLauncher, shape: Geometry) -> list[str]:
