@@ -50,7 +50,7 @@ rule elsewhere:
 def command(tmp_path: Path) -> list[str]:
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "pilots.yaml").write_text("- {label: here, workers: 4, slurm: false, status_seconds: 2}\n")
-    options = ["--executor", "parsl", "--parsl-pilots", "pilots.yaml", "--jobs", "8"]
+    options = ["--executor", "parsl", "--parsl-pilots", "pilots.yaml", "--jobs", "8", "--directory", "work"]
     return [sys.executable, "-m", "snakemake", *options]
 
 
@@ -69,9 +69,9 @@ def snakemake(command: list[str], folder: Path, *options: str) -> subprocess.Com
 def test_rules_run_in_a_pilot(command: list[str], tmp_path: Path) -> None:
     done = snakemake(command, tmp_path)
     assert done.returncode == 0, done.stdout
-    assert (tmp_path / "out/3.txt").read_text() == "3 2 1\n", "the shell is as strict as Snakemake makes it"
-    assert (tmp_path / "out/run.txt").read_text() == "run"
-    header, row = (tmp_path / "bench/3.tsv").read_text().splitlines()
+    assert (tmp_path / "work" / "out/3.txt").read_text() == "3 2 1\n", "the shell is as strict as Snakemake makes it"
+    assert (tmp_path / "work" / "out/run.txt").read_text() == "run"
+    header, row = (tmp_path / "work" / "bench/3.tsv").read_text().splitlines()
     assert header.startswith("s\th:m:s\tmax_rss")
     assert float(row.split("\t")[2]) > 0
     again = snakemake(command, tmp_path)
@@ -83,8 +83,8 @@ def test_a_rule_that_fails_is_tried_again_by_snakemake_and_says_why(command: lis
     assert done.returncode == 1
     assert "what is wrong" in done.stdout
     assert "exit code 1 on" in done.stdout
-    assert (tmp_path / "tries").read_text() == "tried\ntried\n"
-    assert not (tmp_path / "out/fails.txt").exists()
+    assert (tmp_path / "work" / "tries").read_text() == "tried\ntried\n"
+    assert not (tmp_path / "work" / "out/fails.txt").exists()
 
 
 def test_a_pilot_that_is_not_there_is_named(command: list[str], tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_interrupt_leaves_no_process_behind(command: list[str], tmp_path: Pat
         [*command, "out/long.txt"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         deadline = time.monotonic() + 100
-        while not (tmp_path / "started").exists():
+        while not (tmp_path / "work" / "started").exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         family = psutil.Process(process.pid).children(recursive=True)
@@ -108,4 +108,4 @@ def test_an_interrupt_leaves_no_process_behind(command: list[str], tmp_path: Pat
     assert not alive, said
     sleeps = [item for item in psutil.process_iter(["cmdline"]) if item.info["cmdline"] == ["sleep", "543.21"]]
     assert not sleeps, said
-    assert not (tmp_path / "out/long.txt").exists()
+    assert not (tmp_path / "work" / "out/long.txt").exists()

@@ -38,7 +38,10 @@ def test_on_perlmutter_a_container_is_put_around_the_command(perlmutter: Site) -
     text = shlex.join(launch.words)
     assert text.startswith("srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --cpus-per-task=16 --mem=128000M")
     assert "CUDA_VISIBLE_DEVICES=$((SLURM_LOCALID / 1))" in text
-    assert text.endswith("podman-hpc run --rm --mpi --gpu localhost/exafel:latest exafel stills --out 'a b'")
+    image = "localhost/exafel:latest"
+    assert text.endswith(
+        f"podman-hpc run --rm --mpi --gpu --env EXAFEL_IMAGE={image} {image} exafel stills --out 'a b'"
+    )
     assert "--gpu " not in shlex.join(compose(perlmutter, "stills", STEP, environment="podman-hpc", environ={}).words)
 
 
@@ -47,10 +50,13 @@ def test_on_perlmutter_a_container_is_put_around_the_command(perlmutter: Site) -
     [
         (
             {"type": "podman-hpc", "image": "x:1", "digest": "sha256:" + "0" * 64, "volumes": ["/a:/b"], "mpi": False},
-            "podman-hpc run --rm --volume /a:/b x@sha256:" + "0" * 64,
+            f"podman-hpc run --rm --volume /a:/b --env EXAFEL_IMAGE=x@sha256:{'0' * 64} x@sha256:{'0' * 64}",
         ),
-        ({"type": "apptainer", "image": "x.sif", "volumes": ["/a:/b"]}, "apptainer exec --bind /a:/b x.sif"),
-        ({"type": "shifter", "image": "x:1"}, "shifter --image=x:1 --module=mpich"),
+        (
+            {"type": "apptainer", "image": "x.sif", "volumes": ["/a:/b"]},
+            "apptainer exec --bind /a:/b --env EXAFEL_IMAGE=x.sif x.sif",
+        ),
+        ({"type": "shifter", "image": "x:1"}, "shifter --image=x:1 --module=mpich --env=EXAFEL_IMAGE=x:1"),
     ],
 )
 def test_other_containers(data: dict[str, Any], section: dict[str, Any], words: str) -> None:

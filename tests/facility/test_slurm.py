@@ -151,7 +151,7 @@ def test_an_environment_goes_to_every_node_once_and_around_bad_disks(
     assert last["root"].startswith(str(shared))
     assert "start-up is slow" in last["warnings"][-1]
     assert (shared / "all" / packed.base.name / ".complete").is_file()
-    cluster.on_node(names[1], "umount /tmp /mnt/bb")
+    cluster.on_node(names[1], "umount --lazy /tmp /mnt/bb")
 
 
 SNAKEFILE = """
@@ -162,7 +162,7 @@ rule count:
     output: "done"
     resources: nodes=2, pilot="cpu"
     shell:
-        "for i in $(seq $(cat count 2> /dev/null || echo 1) 40); do"
+        "for i in $(seq $(cat count 2> /dev/null || echo 1) 25); do"
         " echo $i > count; srun --mpi=none --overlap --nodes=2 --ntasks=2 true; sleep 1; done; mv count {output}"
 """
 
@@ -171,7 +171,14 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
     folder = shared / "pilots"
     folder.mkdir()
     (folder / "Snakefile").write_text(SNAKEFILE)
-    pilot = {"label": "cpu", "nodes": 2, "walltime_min": 30, "drain_min": 10, "status_seconds": 2}
+    pilot = {
+        "label": "cpu",
+        "nodes": 2,
+        "walltime_min": 30,
+        "drain_min": 10,
+        "status_seconds": 2,
+        "silence_seconds": 12,
+    }
     options = ["--account=chm137", "--partition=batch", "--constraint=nvme"]
     (folder / "pilots.yaml").write_text(yaml.safe_dump([{**pilot, "sbatch_options": options}]))
     command = [sys.executable, "-m", "snakemake", "--executor", "parsl", "--parsl-pilots", "pilots.yaml"]
@@ -201,7 +208,7 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
         cluster.boot(cluster.find(nodes[-1]))
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said
-    assert (folder / "done").read_text() == "40\n"
+    assert (folder / "done").read_text() == "25\n"
     assert cluster.run("squeue", "-h") == "", "no pilot is left in the queue"
     assert state_of(cluster, second) in ("NODE_FAIL", "CANCELLED", "FAILED")
 

@@ -36,9 +36,9 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
 
     def __post_init__(self) -> None:
         """Read the pilots' shapes."""
-        path = self.workflow.executor_settings.pilots
+        path = Path(self.workflow.workdir_init) / self.workflow.executor_settings.pilots
         try:
-            self._pilots = {pilot.label: pilot for pilot in read_pilots(Path(path))}
+            self._pilots = {pilot.label: pilot for pilot in read_pilots(path)}
         except ValueError as error:
             raise WorkflowError(str(error)) from error
         folder = (Path(self.workflow.persistence.path) / "parsl").absolute()
@@ -49,11 +49,11 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
     def run_job(self, job: JobExecutorInterface) -> None:
         """Give a job to the pilots."""
         pilot = self._pilot_of(job)
-        words = self._command(job)
+        words, folder = self._command(job)
         limit_s = 60.0 * job.resources.get("runtime") if job.resources.get("runtime") else None
         output = self._folder / "jobs" / f"{job.jobid}-{job.attempt}.log"
         variables = {**self.envvars(), **{name: str(job.threads) for name in _THREAD_VARIABLES}}
-        future = self._app(pilot)(words, self.workflow.workdir_init, variables, str(output), limit_s)
+        future = self._app(pilot)(words, folder, variables, str(output), limit_s)
         info = SubmittedJobInfo(job=job, external_jobid=str(job.jobid), aux={"future": future, "output": output})
         self.report_job_submission(info)
 
@@ -75,13 +75,14 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
             raise WorkflowError(f"{job}: {job.resources.get('nodes')} nodes, but a pilot '{label}' has {pilot.nodes}")
         return pilot
 
-    def _command(self, job: JobExecutorInterface) -> list[str]:
+    def _command(self, job: JobExecutorInterface) -> tuple[list[str], str]:
+        """Return what runs a job, and the folder to run it in."""
         if not self._is_plain(job):
-            return ["bash", "-c", self.format_job_exec(job)]
+            return ["bash", "-c", self.format_job_exec(job)], self.workflow.workdir_init
         self.workflow.async_run(job.prepare())
         program = job.resources.get("shell_exec") or shell.get_executable() or "bash"
         prefix = shell._get_process_prefix(program)  # noqa: SLF001 - what shell.prefix() of a Snakefile has set
-        return [program, "-c", f"{prefix}{job.shellcmd}"]
+        return [program, "-c", f"{prefix}{job.shellcmd}"], str(Path.cwd())
 
     def _is_plain(self, job: JobExecutorInterface) -> bool:
         """Whether a job's command is all that there is to it."""

@@ -23,8 +23,6 @@ from parsl.jobs.states import TERMINAL_STATES, JobState
 from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider, SlurmProvider
 
-# A manager that has been silent for so long is lost; a node that has died is found at the latest then.
-_HEARTBEAT_S, _SILENCE_S = 10, 40
 _LOST_PILOTS_A_TASK = 20
 _STILLBORN_PILOTS = 3
 
@@ -47,6 +45,8 @@ class Pilot:
         Tasks at once in one pilot.
     status_seconds
         Seconds between questions to Slurm.
+    silence_seconds
+        A pilot that has been silent for so long is lost, and its tasks go to the next.
     sbatch_options
         Other options of sbatch.
     worker_init
@@ -63,6 +63,7 @@ class Pilot:
     drain_min: int = 10
     workers: int = 1
     status_seconds: int = 30
+    silence_seconds: int = 40
     sbatch_options: tuple[str, ...] = ()
     worker_init: tuple[str, ...] = ()
     slurm: bool = True
@@ -134,8 +135,8 @@ def _executor(pilot: Pilot) -> HighThroughputExecutor:
         address="127.0.0.1",
         max_workers_per_node=pilot.workers,
         cores_per_worker=1e-3,  # workers wait for srun; Slurm shares the cores out
-        heartbeat_period=_HEARTBEAT_S,
-        heartbeat_threshold=_SILENCE_S,
+        heartbeat_period=max(1, pilot.silence_seconds // 4),
+        heartbeat_threshold=pilot.silence_seconds,
         drain_period=60 * (pilot.walltime_min - pilot.drain_min),
         provider=_provider(pilot),
         block_error_handler=end_where_no_pilot_lives,

@@ -23,7 +23,7 @@ from exafel.io.files import write_json
 _UNPACK = r"""
 set -eo pipefail
 archive=$1 target=$2 keep=$3
-[ -e "$target/.complete" ] && exit 0
+if [ -e "$target/.complete" ]; then [ "$keep" = keep ] || rm -f "$archive"; exit 0; fi
 part=$(mktemp -d "$target.XXXXXX")
 end() { code=$?; rm -rf "$part"; [ "$keep" = keep ] || rm -f "$archive"; exit $code; }
 trap end EXIT

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from exafel.config.base import Model
+
+# What a step inside a container finds its image by, for its manifest.
+IMAGE_VARIABLE = "EXAFEL_IMAGE"
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -50,8 +54,9 @@ class PodmanHpcEnvironment(_Container):
     def command(self, *, gpus: bool) -> list[str]:
         """Words in front of a command that is to run inside."""
         switches = (["--mpi"] if self.mpi else []) + (["--gpu"] if self.gpu and gpus else [])
-        volumes = [word for item in self.volumes for word in ("--volume", item)]
-        return [self.program, "run", "--rm", *switches, *volumes, *self.options, self.reference]
+        volumes = [word for item in self.volumes for word in ("--volume", os.path.expandvars(item))]
+        told = ["--env", f"{IMAGE_VARIABLE}={self.reference}"]
+        return [self.program, "run", "--rm", *switches, *volumes, *told, *self.options, self.reference]
 
 
 class ApptainerEnvironment(_Container):
@@ -62,8 +67,9 @@ class ApptainerEnvironment(_Container):
 
     def command(self, *, gpus: bool) -> list[str]:
         """Words in front of a command that is to run inside."""
-        volumes = [word for item in self.volumes for word in ("--bind", item)]
-        return ["apptainer", "exec", *([self.gpu_option] if gpus else []), *volumes, *self.options, self.reference]
+        volumes = [word for item in self.volumes for word in ("--bind", os.path.expandvars(item))]
+        words = ["apptainer", "exec", *([self.gpu_option] if gpus else []), *volumes]
+        return [*words, "--env", f"{IMAGE_VARIABLE}={self.reference}", *self.options, self.reference]
 
 
 class ShifterEnvironment(_Container):
@@ -74,8 +80,9 @@ class ShifterEnvironment(_Container):
     def command(self, *, gpus: bool) -> list[str]:
         """Words in front of a command that is to run inside."""
         modules = ["--module=mpich,gpu" if gpus else "--module=mpich"]
-        volumes = [f"--volume={item}" for item in self.volumes]
-        return ["shifter", f"--image={self.reference}", *modules, *volumes, *self.options]
+        volumes = [f"--volume={os.path.expandvars(item)}" for item in self.volumes]
+        told = f"--env={IMAGE_VARIABLE}={self.reference}"
+        return ["shifter", f"--image={self.reference}", *modules, *volumes, told, *self.options]
 
 
 ContainerEnvironment = PodmanHpcEnvironment | ApptainerEnvironment | ShifterEnvironment

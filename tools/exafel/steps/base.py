@@ -286,13 +286,20 @@ class StepRun:
                     containers=tuple(item for containers, _ in gathered for item in containers),
                     summary=summary.model_dump(mode="json"),
                     timings_s={"ranks": [report for _, report in gathered]},
-                    host={"node": platform.node(), "machine": platform.machine(), "python": platform.python_version()},
+                    host=host_facts(),
                     finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
             )
             shutil.rmtree(self.work, ignore_errors=True)
         self.comm.barrier()
         return summary
+
+
+def host_facts() -> dict[str, str]:
+    """Where a step runs: machine, Python, and the image or packed environment that it runs in, if any."""
+    facts = {"node": platform.node(), "machine": platform.machine(), "python": platform.python_version()}
+    named = {"image": os.environ.get("EXAFEL_IMAGE", ""), "environment": Path(os.environ.get("EXAFEL_ENV", "")).name}
+    return {**facts, **{key: value for key, value in named.items() if value}}
 
 
 def _intact(folder: Path, manifest: Manifest) -> bool:
