@@ -23,6 +23,11 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc] # Snakemake'
         metadata={"help": "YAML file with the shapes of the pilots.", "required": True, "env_var": False},
     )
 
+    def __post_init__(self) -> None:
+        """Read the path from where Snakemake was started: later it works elsewhere, by --directory."""
+        if self.pilots is not None:
+            self.pilots = Path(self.pilots).absolute()
+
 
 common_settings = CommonSettings(
     non_local_exec=True,

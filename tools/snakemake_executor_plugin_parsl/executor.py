@@ -36,7 +36,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
 
     def __post_init__(self) -> None:
         """Read the pilots' shapes."""
-        path = Path(self.workflow.workdir_init) / self.workflow.executor_settings.pilots
+        path = self.workflow.executor_settings.pilots
         try:
             self._pilots = {pilot.label: pilot for pilot in read_pilots(path)}
         except ValueError as error:
