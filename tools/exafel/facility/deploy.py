@@ -24,12 +24,11 @@ _UNPACK = r"""
 set -eo pipefail
 archive=$1 target=$2 keep=$3
 if [ -e "$target/.complete" ]; then [ "$keep" = keep ] || rm -f "$archive"; exit 0; fi
-part=$(mktemp -d "$target.XXXXXX")
+part=$(mktemp -d "$target.XXXXXX" 2>&1) || { echo "$(hostname): $part" >&2; exit 1; }
 end() { code=$?; rm -rf "$part"; [ "$keep" = keep ] || rm -f "$archive"; exit $code; }
 trap end EXIT
-{ zstd -dcq "$archive" | tar -xf - -C "$part"; } 2> "$part.said" ||
-  { echo "$(hostname): $(head -1 "$part.said")" >&2; rm -f "$part.said"; exit 1; }
-rm -f "$part.said"
+said=$({ zstd -dcq "$archive" | tar -xf - -C "$part"; } 2>&1) ||
+  { echo "$(hostname): ${said%%$'\n'*}" >&2; exit 1; }
 if [ -d "$part/base/bin" ]; then
   printf 'home = %s/base/bin\ninclude-system-site-packages = false\n' "$target" > "$part/pyvenv.cfg"
 fi
@@ -139,7 +138,9 @@ def _absent(target: Path) -> bool:
         A node has no such disk.
     """
     where = shlex.quote(str(target.parent))
-    script = f"mkdir -p {where} && [ -w {where} ] && {{ [ -e {shlex.quote(str(target))}/.complete ] || echo absent; }}"
+    writable = f"mkdir -p {where} 2> /dev/null && [ -w {where} ]"
+    script = f'{writable} || {{ echo "$(hostname): cannot write to {where}" >&2; exit 1; }}\n'
+    script += f"[ -e {shlex.quote(str(target))}/.complete ] || echo absent"
     return "absent" in _run([*_on_every_node(), "sh", "-c", script])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from exafel.facility.environments import Environment, TarballEnvironment, VenvEn
 from exafel.facility.geometry import Geometry, geometry
 from exafel.facility.site import Site, SrunLauncher
 
+# When a launcher was started, for ranks that count how long they took to begin (exafel.parallel.startup reads it).
+LAUNCHED = "EXAFEL_LAUNCHED"
 REHEARSAL_RANKS = "EXAFEL_REHEARSAL_RANKS_PER_NODE"
 DEPLOYED = "EXAFEL_ENV"
 # Nodes of the job that a step keeps to, where several share one job.
@@ -156,6 +159,7 @@ def run(launch: Launch) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execvpe(launch.words[0], launch.words, {**os.environ, **launch.variables})  # noqa: S606 - no shell is wanted
+        variables = {**os.environ, **launch.variables, LAUNCHED: repr(time.time())}
+        os.execvpe(launch.words[0], launch.words, variables)  # noqa: S606 - no shell is wanted
     except FileNotFoundError as error:
         raise ConfigError("no such program", where=launch.words[0]) from error
