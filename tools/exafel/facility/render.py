@@ -9,7 +9,7 @@ import yaml
 
 from exafel.facility.endpoint import endpoint_schema, endpoint_template
 from exafel.facility.environments import TarballEnvironment
-from exafel.facility.geometry import Geometry, geometry
+from exafel.facility.geometry import geometry
 from exafel.facility.site import Site, SlurmScheduler, StepShape, TaskClass
 from exafel.io.files import atomic_write
 
@@ -173,12 +173,3 @@ def batch_text(site: Site, scheduler: SlurmScheduler) -> str:
     lines += [deploy] if deploy else []
     lines += [f'snakemake --profile profiles/{site.facility} --executor local --cores all "$@"']
     return "\n".join(lines) + "\n"
-
-
-def describe_geometry(shape: Geometry) -> str:
-    """One line for people."""
-    gpus = f", {shape.gpus_per_node} GPUs a node" if shape.gpus_per_node else ""
-    return (
-        f"{shape.nodes} nodes, {shape.ranks} ranks, {shape.ranks_per_node} a node of {shape.cpus_per_rank} cores"
-        f"{gpus}, {shape.memory_gb_per_node:g} GB a node"
-    )
