@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, refine_detector, report, simulate, stills
+from exafel.cli import cells, config, env, evaluate, facility, launch, merge, refine_detector, report, simulate, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -32,6 +32,9 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)
+app.add_typer(facility.app, name="facility")
+app.add_typer(env.app, name="env")
+app.command("launch")(launch.launch)
 
 
 def _print_version(wanted: bool) -> None:
