@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, report, simulate, stills
+from exafel.cli import cells, config, evaluate, merge, report, simulate, spi, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("report")(report.report)
 app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(spi.app, name="spi")
 app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
 
