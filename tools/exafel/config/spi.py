@@ -61,10 +61,13 @@ class MatchingConfig(Model):
     )
     weight_power: float = Field(2.0, description="Weight of a pixel in the distance: |s| to this power.")
     references: int = Field(3000, ge=10, description="Random reference orientations of a global generation.")
-    refine_from: int = Field(5, ge=0, description="Generation from which orientations are also refined one by one.")
-    local_from: int = Field(
-        14, ge=1, description="Generation from which they are only refined, without global references."
+    refine_from: int = Field(
+        6, ge=0, description="Generation of a start from which orientations are also refined one by one."
     )
+    local_from: int = Field(
+        14, ge=0, description="Generation of a start from which they are only refined, without global references."
+    )
+    candidates: int = Field(1, ge=1, description="Best references of an image that are refined.")
     refine_steps: int = Field(3, ge=1, description="Gauss-Newton steps of a refinement.")
     soft: PositiveInt = Field(
         1,
@@ -78,10 +81,14 @@ class MatchingConfig(Model):
 class MarchingConfig(Model):
     """From low resolution to high."""
 
-    d_start_angstrom: float = Field(16.0, gt=0, description="Resolution of the first generations.")
+    d_start_angstrom: PositiveFloat | None = Field(
+        None, description="Resolution of the first generations. Empty: a twelfth of the diameter."
+    )
     step: float = Field(1.25, gt=1, description="Largest factor by which the resolution is raised at once.")
     first_generations: int = Field(12, ge=1, description="Generations at the first resolution.")
     generations: int = Field(3, ge=1, description="Generations at each further one.")
+    starts: int = Field(3, ge=1, description="Random starts, of which each half goes on with the one that fits best.")
+    start_generations: int = Field(8, ge=1, description="Generations of a start before they are compared.")
     correlation: float = Field(
         0.5, gt=0, lt=1, description="Half-set correlation of intensities up to which the data go on to be trusted."
     )

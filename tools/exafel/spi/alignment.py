@@ -14,7 +14,7 @@ from exafel.spi.grids import Cube, Pixels
 from exafel.spi.rotations import about_z, angle_deg, conjugate, from_vectors, matrices, multiply, spiral_quaternions
 from exafel.spi.slicing import batches, slices
 
-_RADII, _DIRECTIONS = 10, 80
+_RADII, _DIRECTIONS = 10, 60
 
 
 def _probes(diameter_angstrom: float, d_min_angstrom: float) -> Pixels:
@@ -84,13 +84,13 @@ def align_intensities(
         return np.concatenate(parts)
 
     sigma = np.radians(6.0)
-    best = spiral_quaternions(4000) if start is None else np.asarray(start)[None]
+    best = spiral_quaternions(2500) if start is None else np.asarray(start)[None]
     value = scores(best)
     while sigma > np.radians(0.05):
-        top = best[np.argsort(-value)[: 6 if sigma > 0.05 else 2]]
-        trials = np.concatenate([top, *(multiply(q, from_vectors(rng.normal(scale=sigma, size=(50, 3)))) for q in top)])
+        top = best[np.argsort(-value)[: 6 if sigma > 0.03 else 2]]
+        trials = np.concatenate([top, *(multiply(q, from_vectors(rng.normal(scale=sigma, size=(40, 3)))) for q in top)])
         best, value = trials, scores(trials)
-        sigma *= 0.6
+        sigma *= 0.5
     found = int(np.argmax(value))
     product = target * _standard(backend.host(slices([second], best[[found]], cube, probes, backend)[0]))[0]
     by_sphere = product.reshape(_RADII, _DIRECTIONS).sum(axis=1) * _RADII

@@ -30,7 +30,9 @@ class Assigner:
         self._options = stage.config.matching
         self._prepared = [stage.scorer.images(stage.photons[block.number]) for block in stage.images.own]
 
-    def assign(self, a: Assignments, models: Float32Array, generation: int, *, local: bool) -> Assignments:
+    def assign(
+        self, a: Assignments, models: Float32Array, generation: int, *, refined: bool, local: bool
+    ) -> Assignments:
         """Find every image's place again.
 
         Parameters
@@ -39,15 +41,21 @@ class Assigner:
             What they were.
         models
             Autocorrelations, shape (models, m, m, m).
+        refined
+            Refine the best global references, one by one.
         local
             Only refine, within the class that an image is in.
         """
         stage, n = self._stage, self._stage.config.classes
         on_device = [stage.backend.array(model) for model in models]
         own_models = [on_device[block.half * n : (block.half + 1) * n] for block in stage.images.own]
-        found = self._as_they_are(a) if local else self._global(own_models, generation)
-        if local or generation >= self._options.refine_from:
-            found = [self._refined(*item) for item in zip(stage.images.own, found, own_models, strict=True)]
+        if local:
+            before = [a.rows(block.rows).hardened() for block in stage.images.own]
+            found = [self._refined(*item) for item in zip(stage.images.own, before, own_models, strict=True)]
+        else:
+            found = self._global(own_models, generation, self._options.candidates if refined else self._options.soft)
+            if refined:
+                found = [self._best_refined(*item) for item in zip(stage.images.own, found, own_models, strict=True)]
         parts = {
             block.number: self._scaled(block, item, own)
             for block, item, own in zip(stage.images.own, found, own_models, strict=True)
@@ -55,14 +63,10 @@ class Assigner:
         everything = stage.images.all_of(parts)
         return Assignments.assembled([(block.rows, everything[block.number]) for block in stage.images.blocks])
 
-    def _as_they_are(self, a: Assignments) -> list[Assignments]:
-        return [a.rows(block.rows).hardened() for block in self._stage.images.own]
-
-    def _global(self, models: list[list[AnyArray]], generation: int) -> list[Assignments]:
+    def _global(self, models: list[list[AnyArray]], generation: int, keep: int) -> list[Assignments]:
         stage, options = self._stage, self._options
         rng = np.random.default_rng([stage.config.seed, _REFERENCES, generation])
         references = random_quaternions(options.references, rng)  # fresh ones: no image is stuck in a grid's hole
-        keep = options.soft if generation < options.refine_from else 1
         matches = match(self._prepared, models, references, stage.cube, stage.pixels, stage.scorer, keep)
         result = []
         for item in matches:
@@ -90,6 +94,18 @@ class Assigner:
                 steps = self._options.refine_steps
                 q[rows], score[rows] = refine(d, model, q[rows], stage.cube, stage.pixels, stage.scorer, steps)
         return a.hardened(q, score)
+
+    def _best_refined(self, block: Block, found: Assignments, models: list[AnyArray]) -> Assignments:
+        """Refine an image's best references and keep what scores best.
+
+        Where the image was is not among them: a model that it has helped to make would hold it there.
+        """
+        best = self._refined(block, found.candidate(0), models)
+        for k in range(1, found.weights.shape[1]):
+            other = self._refined(block, found.candidate(k), models)
+            better = np.flatnonzero(other.score > best.score)
+            best = best.replaced(better, other.rows(better))
+        return best
 
     def _scaled(self, block: Block, a: Assignments, models: list[AnyArray]) -> Assignments:
         """Fit the intensity scale of every image to its best view: by photons for counts, else by least squares."""

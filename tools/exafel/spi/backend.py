@@ -52,7 +52,7 @@ class FinufftTransforms:
         """Evaluate modes at points."""
         import finufft
 
-        return np.asarray(finufft.nufft3d2(*points, modes, **self._options))
+        return np.asarray(finufft.nufft3d2(*points, np.ascontiguousarray(modes), **self._options))
 
 
 class CufinufftTransforms:

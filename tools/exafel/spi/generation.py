@@ -55,8 +55,10 @@ class Generations:
         self.merger = Merger(stage)
         self.assigner = Assigner(stage)
 
-    def run(self, state: State, *, local: bool) -> State:
+    def run(self, state: State) -> State:
         """Do one generation; the state's history has its record."""
+        options = self.stage.config.matching
+        refined, local = state.age >= options.refine_from, state.age >= options.local_from
         seconds = Seconds()
         config, number = self.stage.config, state.generation
         before = self._reseeded(state.assignments, number)
@@ -69,11 +71,12 @@ class Generations:
         with seconds.stage("test"):
             turn, curve = self.compare_halves(models, state.turn)
         with seconds.stage("match"):
-            after = self.assigner.assign(before, models, number, local=local)
+            after = self.assigner.assign(before, models, number, refined=refined, local=local)
         moved = angle_deg(before.best, after.best, self.stage.symmetry)
         turned = angle_deg(multiply(_HALF_TURN, before.best), after.best, self.stage.symmetry)
         record: dict[str, Any] = {
             "generation": number,
+            "start": state.start,
             "d_angstrom": round(self.stage.cube.d_min_angstrom, 4),
             "m": self.stage.cube.m,
             "local": local,
@@ -94,6 +97,7 @@ class Generations:
             models=models,
             turn=turn,
             generation=number + 1,
+            age=state.age + 1,
             stage_generation=state.stage_generation + 1,
             history=(*state.history, record),
         )

@@ -1,7 +1,8 @@
 """Which shots show a particle, and which of them just one: lit pixels, photons, background, and size.
 
 The size is that of the sphere whose scattering is likeliest on the rings of a shot, I(s) ∝ [3 (sin x - x cos x) / x³]²
-with x = π D s (Rayleigh 1911, Proc. R. Soc. A 84, 25): enough to tell a particle from two, or from another kind.
+with x = π D s (Rayleigh 1911, Proc. R. Soc. A 84, 25), on a flat part that is fitted too: enough to tell a particle
+from two, or from another kind.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from exafel.spi.grids import Pixels
 
 LABELS = ("single", "multiple", "other_size", "blank", "damaged")
 _SIZES = 200
+_FLAT = (0.01, 0.03, 0.1, 0.2, 0.4, 0.6)
 
 
 class Rings:
@@ -38,8 +40,11 @@ class Rings:
         x = np.pi * np.outer(self.sizes, np.maximum(middle, 1e-9))
         sphere = np.where(x < 0.02, 1 - x * x / 5, (3 * (np.sin(x) - x * np.cos(x)) / x**3) ** 2)
         smooth = np.maximum(sphere, 3 / (1 + x) ** 4 * 0.3)  # no particle is so round that its minima are dark
-        model = smooth * self._counts
-        self._log = np.log(np.maximum(model / model.sum(axis=1, keepdims=True), 1e-12))
+        share = smooth * self._counts
+        share = share / share.sum(axis=1, keepdims=True)
+        flat = self._counts / self._counts.sum()  # what atoms and background scatter evenly
+        model = np.concatenate([(1 - part) * share + part * flat for part in _FLAT])
+        self._log = np.log(np.maximum(model, 1e-12))
 
     def profiles(self, photons: AnyArray) -> FloatArray:
         """Photons of every shot on every ring, shape (shots, rings)."""
@@ -50,7 +55,8 @@ class Rings:
 
     def likeliest_sizes(self, profiles: FloatArray) -> FloatArray:
         """Diameter of the likeliest sphere of every shot, angstrom."""
-        return np.asarray(self.sizes[np.argmax(np.maximum(profiles, 0) @ self._log.T, axis=1)], dtype=np.float64)
+        best = np.argmax(np.maximum(profiles, 0) @ self._log.T, axis=1)
+        return np.asarray(self.sizes[best % len(self.sizes)], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from exafel.spi.rotations import random_quaternions
 
 _FORMAT = 1
 _COLUMNS = ("quaternions", "weights", "classes", "score", "scale")
-_PLAIN = ("d_angstrom", "generation", "stage", "stage_generation", "tries", "done")
+_PLAIN = ("d_angstrom", "generation", "age", "start", "stage", "stage_generation", "tries", "done")
+_ARRAYS = ("models", "turn", "kept_models", "kept_scores")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,21 @@ class Assignments:
         score = self.score if score is None else score
         return Assignments(q[:, None, :], np.ones((len(q), 1)), self.classes[:, :1], score, self.scale)
 
+    def candidate(self, k: int) -> Assignments:
+        """Only the k-th orientation of every image."""
+        pick = slice(k, k + 1)
+        ones = np.ones((len(self.score), 1))
+        return Assignments(self.quaternions[:, pick], ones, self.classes[:, pick], self.score, self.scale)
+
+    def replaced(self, rows: IntArray, other: Assignments) -> Assignments:
+        """Some images, given by their numbers, as they are in another, which has just these."""
+        if self.weights.shape[1] != other.weights.shape[1]:  # one is soft and one is not
+            return self.hardened().replaced(rows, other.hardened())
+        columns = [getattr(self, name).copy() for name in _COLUMNS]
+        for column, name in zip(columns, _COLUMNS, strict=True):
+            column[rows] = getattr(other, name)
+        return Assignments(*columns)
+
     def with_scale(self, scale: FloatArray) -> Assignments:
         """The same on other intensity scales."""
         return replace(self, scale=scale)
@@ -104,8 +120,12 @@ class State:
     ----------
     generation
         Generations done.
+    age
+        Generations since the random start that it goes back to.
     stage, stage_generation, tries
         Number of the resolution, generations done at it, and how often it was given more.
+    start
+        Number of the random start, while there are several.
     d_angstrom
         The resolution.
     models
@@ -113,6 +133,8 @@ class State:
     turn
         Rotation of the second half's frame into the first's, and the second's class, shape (classes, 5); None before
         it is known.
+    kept, kept_models, kept_scores
+        Of each half, the best of the starts so far, and its mean score.
     history
         One record a generation.
     """
@@ -120,12 +142,17 @@ class State:
     assignments: Assignments
     d_angstrom: float
     generation: int = 0
+    age: int = 0
+    start: int = 0
     stage: int = 0
     stage_generation: int = 0
     tries: int = 0
     done: bool = False
     models: Float32Array | None = None
     turn: FloatArray | None = None
+    kept: Assignments | None = None
+    kept_models: Float32Array | None = None
+    kept_scores: FloatArray | None = None
     history: tuple[dict[str, Any], ...] = field(default=())
 
     def with_(self, **changes: Any) -> State:
@@ -136,7 +163,9 @@ class State:
 def save_state(path: Path, state: State) -> None:
     """Write a state as an ``.npz`` file without pickles."""
     arrays: dict[str, AnyArray] = {name: getattr(state.assignments, name) for name in _COLUMNS}
-    for name in ("models", "turn"):
+    if state.kept is not None:
+        arrays.update({f"kept_{name}": getattr(state.kept, name) for name in _COLUMNS})
+    for name in _ARRAYS:
         if (value := getattr(state, name)) is not None:
             arrays[name] = value
     plain = {key: getattr(state, key) for key in _PLAIN}
@@ -160,8 +189,10 @@ def load_state(path: Path) -> State:
         if record.pop("format") != _FORMAT:
             raise ValueError("another version wrote it")
         assignments = Assignments(*(arrays[name] for name in _COLUMNS))
-        history = tuple(record.pop("history"))
-        return State(assignments, models=arrays.get("models"), turn=arrays.get("turn"), history=history, **record)
+        kept = Assignments(*(arrays[f"kept_{name}"] for name in _COLUMNS)) if "kept_score" in arrays else None
+        record["history"] = tuple(record["history"])
+        record.update({name: arrays.get(name) for name in _ARRAYS})
+        return State(assignments, kept=kept, **record)
     except (OSError, KeyError, ValueError, TypeError, EOFError) as error:
         hint = "delete the folder and run again"
         raise InputError(f"not a checkpoint of a reconstruction: {error}", where=path, hint=hint) from error
