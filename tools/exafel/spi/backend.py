@@ -60,6 +60,7 @@ class CufinufftTransforms:
 
     def __init__(self, eps: float = EPS) -> None:
         self._library: Any = import_module("cufinufft")
+        self._cupy: Any = import_module("cupy")
         self._options = {"eps": eps, "isign": 1, "gpu_method": 1}
 
     def type1(self, points: AnyArray, strengths: AnyArray, m: int) -> DeviceArray:
@@ -68,7 +69,7 @@ class CufinufftTransforms:
 
     def type2(self, points: AnyArray, modes: AnyArray) -> DeviceArray:
         """Evaluate modes at points."""
-        return self._library.nufft3d2(*points, modes, **self._options)
+        return self._library.nufft3d2(*points, self._cupy.ascontiguousarray(modes), **self._options)
 
 
 @dataclass(frozen=True)

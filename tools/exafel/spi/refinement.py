@@ -76,7 +76,7 @@ def _gauss_newton(d: AnyArray, m: AnyArray, derivative: AnyArray, damping: AnyAr
     weighted = columns * weight[:, None, :]
     normal = xp.matmul(weighted, columns.transpose(0, 2, 1)).astype(xp.float64)
     right = xp.matmul(weighted, d[:, :, None]).astype(xp.float64)
-    diagonal = xp.einsum("nii->ni", normal)
+    diagonal = xp.diagonal(normal, axis1=1, axis2=2)
     lift = 1 + scorer.backend.array(damping, dtype=xp.float64)[:, None]
     eye = xp.eye(4)
     normal = normal + eye * (diagonal * (lift - 1) + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-30)[:, None, :]
