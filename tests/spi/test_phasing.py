@@ -102,3 +102,25 @@ def test_shell_correlation_and_phase_transfer_of_known_mixtures(density: np.ndar
     np.testing.assert_allclose(fsc(F, 1j * F, CUBE).value, 0, atol=1e-6)
     np.testing.assert_allclose(prtf([F, F], CUBE).value, 1, atol=1e-6)
     np.testing.assert_allclose(prtf([F, 1j * F], CUBE).value, 0.5**0.5, atol=1e-6)
+
+
+def test_raar_is_its_formula_written_out(density: np.ndarray, backend: Backend) -> None:
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
+    inside, beta = np.fft.ifftshift(CUBE.ball(20.0)), 0.8
+    rho = np.random.default_rng(3).normal(size=density.shape).astype(np.float32)
+
+    def project_amplitudes(x: np.ndarray) -> np.ndarray:
+        F = scipy.fft.rfftn(x)
+        known = amplitudes.measured > 0
+        F[known] = (amplitudes.values * np.exp(1j * np.angle(F)))[known]
+        return scipy.fft.irfftn(F, s=x.shape)
+
+    def project_support(x: np.ndarray) -> np.ndarray:
+        return np.where(inside & (x > 0), x, 0)
+
+    g = project_amplitudes(rho)
+    reflected = 2 * g - rho
+    expected = 0.5 * beta * (2 * project_support(reflected) - reflected + rho) + (1 - beta) * g
+    options = PhasingOptions((Pass("raar", 1),), beta=beta)
+    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step("raar", rho, inside)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -6,7 +6,7 @@ With P_M the projection on the measured amplitudes and P_S that on support and p
 
     ER    ρ' = P_S P_M ρ
     HIO   ρ' = P_M ρ within the support and where positive, else ρ - β P_M ρ
-    RAAR  ρ' = HIO with β weights between R_S R_M ρ and P_M ρ: ½β (R_S R_M ρ + ρ) + (1 - β) P_M ρ
+    RAAR  ρ' = ½β (R_S R_M ρ + ρ) + (1 - β) P_M ρ with R = 2P - 1
     DM    ρ' = ρ + P_S (2 P_M ρ - ρ) - P_M ρ
 """
 
@@ -105,6 +105,7 @@ class Phaser:
     ) -> None:
         xp = backend.xp
         self._a = amplitudes
+        self._free = 1 - amplitudes.measured
         self._limit = xp.fft.ifftshift(backend.array(limit, dtype=xp.bool_))
         self._cube, self._options, self._backend = cube, options, backend
 
@@ -139,9 +140,9 @@ class Phaser:
         if algorithm == "hio":
             return self._backend.xp.where(self._allowed(g, inside), g, rho - beta * g)
         if algorithm == "raar":
-            reflected = 2 * g - rho
-            again = 2 * self._project_support(reflected, inside) - reflected
-            return np.float32(0.5) * beta * (again + rho) + (1 - beta) * g
+            # where the reflected density 2g - ρ is allowed all terms but g cancel, elsewhere its projection is 0
+            allowed = inside & (g + g > rho) if self._options.positive else inside
+            return self._backend.xp.where(allowed, g, beta * rho + (1 - 2 * beta) * g)
         return rho + self._project_support(2 * g - rho, inside) - g
 
     def _allowed(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
@@ -153,12 +154,15 @@ class Phaser:
     def _project_amplitudes(self, rho: AnyArray, *, want_r: bool = True) -> tuple[DeviceArray, float]:
         xp = self._backend.xp
         F = self._backend.rfftn(rho)
-        size = xp.abs(F)
+        size = xp.sqrt(F.real * F.real + F.imag * F.imag)  # faster than abs, which guards against overflow
         r_factor = 0.0
         if want_r:
             difference = (xp.abs(size - self._a.values) * self._a.measured).sum(dtype=np.float64)
             r_factor = float(difference) / max(float(self._a.values.sum(dtype=np.float64)), 1e-300)
-        F *= self._a.values / xp.maximum(size, np.float32(1e-20)) + (1 - self._a.measured)
+        xp.maximum(size, np.float32(1e-18), out=size)
+        xp.divide(self._a.values, size, out=size)
+        size += self._free
+        F *= size
         return self._backend.irfftn(F, self._cube.m), r_factor
 
     def _shrinkwrap(self, rho: AnyArray) -> DeviceArray:
