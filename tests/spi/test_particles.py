@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -13,7 +14,7 @@ from exafel.errors import InputError
 from exafel.spi.detectors import pixel_places, read_out
 from exafel.spi.particles import Particle, hydrated, read_particles
 from exafel.spi.rotations import matrices
-from exafel.spi.shots import ELECTRON_RADIUS_ANGSTROM, SpiSimulator
+from exafel.spi.shots import ELECTRON_RADIUS_ANGSTROM, ShotPlan, SpiSimulator
 
 from .conftest import blobs, config, write_pdb
 
@@ -75,13 +76,11 @@ def test_two_particles_scatter_coherently(pdb: Path, particle: Particle) -> None
     assert np.linalg.norm(plan.positions_angstrom, axis=1).max() <= 300.0
 
 
-def _alone(plan: object, k: int) -> object:
-    from dataclasses import replace
-
+def _alone(plan: ShotPlan, k: int) -> ShotPlan:
     return replace(
-        plan,  # type: ignore[type-var]
-        orientations=plan.orientations[k : k + 1],  # type: ignore[attr-defined]
-        conformations=plan.conformations[k : k + 1],  # type: ignore[attr-defined]
+        plan,
+        orientations=plan.orientations[k : k + 1],
+        conformations=plan.conformations[k : k + 1],
         positions_angstrom=np.zeros((1, 3)),
     )
 
@@ -109,8 +108,6 @@ def test_spectra_are_spiky_and_energies_add_incoherently(pdb: Path, particle: Pa
     assert weights.std(axis=0).max() > 0.03  # no two spectra are alike
     mean = np.array([plan.weights @ plan.energies_ev for plan in plans])
     assert mean.mean() == pytest.approx(4600, rel=2e-3)
-    from dataclasses import replace
-
     plan = plans[0]
     parts = [
         weight * made.expected([replace(plan, energies_ev=np.array([energy]), weights=np.ones(1))])[0]
@@ -172,8 +169,6 @@ def test_noise_background_miscentring_and_dead_pixels(pdb: Path, particle: Parti
     good = images[:, made.good]
     np.testing.assert_allclose(good.var(axis=0).mean(), good.mean(), rtol=0.05)  # Poisson
     plan = plans[0]
-    from dataclasses import replace
-
     moved = made.expected([replace(plan, offset_px=np.array([3.0, 0.0]))])[0].reshape(24, 24)
     still = made.expected([replace(plan, offset_px=np.zeros(2))])[0].reshape(24, 24)
     assert np.corrcoef(moved[:, 3:].ravel(), still[:, :-3].ravel())[0, 1] > 0.98

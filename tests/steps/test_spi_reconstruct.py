@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -125,20 +126,17 @@ def test_the_map_does_not_depend_on_the_number_of_ranks(shots: Path, tmp_path: P
     assert (tmp_path / "1" / "images.csv").read_text() == (tmp_path / "2" / "images.csv").read_text()
 
 
+def command_line(settings: SpiReconstructConfig, shots: Path, out: Path) -> list[str]:
+    """The command that reconstructs into a folder, with its configuration beside it."""
+    path = out.with_suffix(".yaml")
+    path.write_text(json.dumps({"spi_reconstruct": settings.model_dump(mode="json")}))
+    return [*COMMAND, "spi", "reconstruct", "-i", str(shots), "-c", str(path), "-o", str(out)]
+
+
 @pytest.mark.mpi
 def test_mpi_ranks_sum_up_the_same(shots: Path, tmp_path: Path, mpi_environment: dict[str, str]) -> None:
     launch(spi_reconstruct.run, spi_reconstruct.request(short(), [shots], tmp_path / "one"))
-    (tmp_path / "c.yaml").write_text(json.dumps({"spi_reconstruct": short().model_dump(mode="json")}))
-    command = [
-        *COMMAND,
-        "spi",
-        "reconstruct",
-        "-i",
-        str(shots),
-        "-c",
-        str(tmp_path / "c.yaml"),
-    ]
-    command = ["mpiexec", "--oversubscribe", "-n", "2", *command, "-o", str(tmp_path / "two")]
+    command = ["mpiexec", "--oversubscribe", "-n", "2", *command_line(short(), shots, tmp_path / "two")]
     done = subprocess.run(command, env=mpi_environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for expected, found in zip(maps(tmp_path / "one"), maps(tmp_path / "two"), strict=True):
@@ -148,17 +146,8 @@ def test_mpi_ranks_sum_up_the_same(shots: Path, tmp_path: Path, mpi_environment:
 def test_a_run_that_is_killed_gives_the_same_map(shots: Path, tmp_path: Path) -> None:
     settings = short().model_copy(update={"max_generations": 5})
     launch(spi_reconstruct.run, spi_reconstruct.request(settings, [shots], tmp_path / "whole"))
-    (tmp_path / "c.yaml").write_text(json.dumps({"spi_reconstruct": settings.model_dump(mode="json")}))
-    command = [
-        *COMMAND,
-        "spi",
-        "reconstruct",
-        "-i",
-        str(shots),
-        "-c",
-        str(tmp_path / "c.yaml"),
-    ]
-    process = subprocess.Popen([*command, "-o", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    command = command_line(settings, shots, tmp_path / "killed")
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     third = tmp_path / "killed" / "generations" / "003.json"
     until = time.monotonic() + 120
     while not third.exists() and time.monotonic() < until:
@@ -178,8 +167,6 @@ def test_a_run_that_is_killed_gives_the_same_map(shots: Path, tmp_path: Path) ->
 def test_generations_in_blocks_are_the_same_as_all_at_once(shots: Path, tmp_path: Path) -> None:
     launch(spi_reconstruct.run, spi_reconstruct.request(short(), [shots], tmp_path / "whole"))
     request = spi_reconstruct.request(short(), [shots], tmp_path / "blocks")
-    from functools import partial
-
     part = launch(partial(spi_reconstruct.run, until=2), request)
     assert not part.finished
     assert part.n_generations == 2

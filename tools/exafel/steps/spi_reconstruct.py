@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from exafel.arrays import IntArray
@@ -235,8 +236,6 @@ class _Reconstruction:
         self._write_table(state, final)
 
     def _write_table(self, state: State, final: Finished) -> None:
-        import pandas as pd
-
         places = [self._shots.place(int(index)) for index in self._used]
         a = final.assignments
         table = pd.DataFrame(
