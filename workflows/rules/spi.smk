@@ -70,7 +70,7 @@ rule spi_generations:
     params:
         config=CONFIG_FILE,
         images=spi_options(),
-        out=SPI_OUT,
+        out=subpath(output.done, ancestor=2),
         section=section("spi_reconstruct") if CONFIG.spi_reconstruct else "",
     shell:
         "exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
@@ -97,7 +97,7 @@ rule spi_reconstruct:
     params:
         config=CONFIG_FILE,
         images=spi_options(),
-        out=SPI_OUT,
+        out=subpath(output.manifest, parent=True),
         section=section("spi_reconstruct") if CONFIG.spi_reconstruct else "",
     shell:
         "exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
