@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find tools -type f -not -path '*/__pycache__/*') pyproject.toml constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint check help clean
+.PHONY: demo demo-spi test lint check help clean
 
 help:
 	@echo "make demo   set up, then simulate, process, merge and report a small data set"
+	@echo "make demo-spi  the same for single particles"
 	@echo "make test   set up, then run every check and test"
 	@echo "make lint   only the checks of form: ruff, mypy, import-linter, snakefmt, snakemake --lint"
 	@echo "make clean  remove the virtual environment and build products"
@@ -31,6 +32,11 @@ demo: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile profiles/local --configfile workflows/config/demo.yaml
 	@echo
 	@echo "The report: $(CURDIR)/results/demo/000/report/report.html"
+
+demo-spi: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile profiles/local --configfile workflows/config/demo_spi.yaml
+	@echo
+	@echo "The report: $(CURDIR)/results/demo_spi/000/report/report.html"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -12,3 +12,5 @@ IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
 AnyArray = npt.NDArray[Any]
+DeviceArray = Any
+"""An array of NumPy or of CuPy, wherever the numbers are; the two have no type in common."""

@@ -21,7 +21,7 @@ def checked_config():
         model = validate_model(WorkflowConfig, config, where=" ".join(map(str, workflow.configfiles)) or None)
         links = {link.step: link for link in chain_of(model)}
         if model.images:
-            require_paths(links["stills"].inputs, "images")
+            require_paths(tuple(Path(item) for item in model.images), "images")
     except ExafelError as error:
         raise WorkflowError(str(error)) from None
     try:
@@ -56,7 +56,30 @@ def options(name, step):
     return [word for path in inputs(step) for word in (name, path)]
 
 
+def generation_blocks():
+    """Return the generations that blocks of a reconstruction end at; the last block ends when the halves say so."""
+    model = CONFIG.spi_reconstruct
+    return list(range(model.block, model.max_generations, model.block)) if model else []
+
+
+def block_before(last):
+    """Return what a block begins from: the block before it; of the reconstruction's end (None), the last block."""
+    earlier = [block for block in BLOCKS if last is None or block < last]
+    return [f"<results>/spi_reconstruct/blocks/{earlier[-1]}.done"] if earlier else []
+
+
+def spi_images():
+    """Return the shots of single particles as options of a command."""
+    return options("--images", "spi_hits")
+
+
+def spi_options():
+    """Return what a reconstruction reads as options of its command."""
+    return [*spi_images(), "--hits", inputs("spi_reconstruct")[-1]] if "spi_reconstruct" in LINKS else []
+
+
 CONFIG, LINKS = checked_config()
+SPI_OUT = str(trial_folder(CONFIG) / "spi_reconstruct")
 CONFIG_FILE = str(config_path(CONFIG))
 # `exafel` is the one installed beside this Snakemake, whether or not that environment is activated.
 os.environ.update(PATH=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +60,15 @@ def load_config(config: Path | None, overrides: list[str] | None) -> WorkflowCon
     return load_workflow_config(config, parse_overrides(overrides))
 
 
-def run_step(step: ModuleType, request: StepRequest, *, as_json: bool, dry_run: bool, ranks: int = 1) -> None:
+def run_step(
+    step: ModuleType,
+    request: StepRequest,
+    *,
+    as_json: bool,
+    dry_run: bool,
+    ranks: int = 1,
+    options: dict[str, Any] | None = None,
+) -> None:
     """Run a step, or say what it would do, and print the summary on rank 0.
 
     Parameters
@@ -74,6 +83,8 @@ def run_step(step: ModuleType, request: StepRequest, *, as_json: bool, dry_run: 
         Only say what would be done.
     ranks
         Local processes.
+    options
+        Keyword arguments for the step's run beyond its request.
     """
     from exafel.cli.console import StepConsole
     from exafel.parallel.launch import launch
@@ -85,7 +96,8 @@ def run_step(step: ModuleType, request: StepRequest, *, as_json: bool, dry_run: 
             sys.stdout.write(json.dumps(plan(request), indent=2) + "\n")
         return
     console = StepConsole()
-    summary = launch(step.run, request, ranks=ranks, rank0={"hooks": console.hooks()})
+    function = partial(step.run, **options) if options else step.run
+    summary = launch(function, request, ranks=ranks, rank0={"hooks": console.hooks()})
     if launched_rank() == 0:
         if as_json:
             sys.stdout.write(json.dumps(summary.model_dump(mode="json")) + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from exafel.cli import spi
 from exafel.cli.common import ConfigOption, DryRunOption, JsonOption, SetOption, load_config, run_step
 
 app = typer.Typer(help="Figures of merit against truth.", no_args_is_help=True)
@@ -16,6 +17,9 @@ app = typer.Typer(help="Figures of merit against truth.", no_args_is_help=True)
 @app.callback()
 def group() -> None:
     """Figures of merit against truth."""
+
+
+app.command("spi")(spi.evaluate)
 
 
 @app.command()

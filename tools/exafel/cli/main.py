@@ -13,7 +13,20 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, env, evaluate, facility, launch, merge, refine_detector, report, simulate, stills
+from exafel.cli import (
+    cells,
+    config,
+    env,
+    evaluate,
+    facility,
+    launch,
+    merge,
+    refine_detector,
+    report,
+    simulate,
+    spi,
+    stills,
+)
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ app.command("report")(report.report)
 app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(spi.app, name="spi")
 app.command("cells")(cells.cells)
 app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)

@@ -39,3 +39,21 @@ def sfx(
     if n is not None:
         section = section.model_copy(update={"n_shots": n})
     run_step(simulate, simulate.request(section, out), as_json=as_json, dry_run=dry_run, ranks=ranks)
+
+
+@app.command()
+def spi(
+    out: OutOption,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    ranks: RanksOption = 1,
+) -> None:
+    """Simulate shots of single particles, one HDF5 file a rank with Spinifel's names, with the truth in it."""
+    from exafel.cli.common import load_config
+    from exafel.config.simulate_spi import SimulateSpiConfig
+    from exafel.steps import simulate_spi
+
+    section = load_config(config, overrides).simulate_spi or SimulateSpiConfig()
+    run_step(simulate_spi, simulate_spi.request(section, out), as_json=as_json, dry_run=dry_run, ranks=ranks)

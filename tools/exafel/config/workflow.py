@@ -15,6 +15,8 @@ from exafel.config.merge import MergeConfig
 from exafel.config.refine_detector import RefineDetectorConfig
 from exafel.config.report import ReportConfig
 from exafel.config.simulate import SimulateSfxConfig
+from exafel.config.simulate_spi import SimulateSpiConfig
+from exafel.config.spi import SpiEvaluateConfig, SpiHitsConfig, SpiReconstructConfig
 from exafel.config.stills import StillsConfig
 from exafel.errors import ConfigError
 
@@ -44,6 +46,16 @@ class WorkflowConfig(Model):
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
     evaluate: EvaluateSfxConfig = Field(
         default_factory=EvaluateSfxConfig, description="Figures of merit against truth, by exafel evaluate sfx."
+    )
+    simulate_spi: SimulateSpiConfig | None = Field(None, description="Make shots of single particles.")
+    spi_hits: SpiHitsConfig = Field(
+        default_factory=SpiHitsConfig, description="Shots that show one particle, by exafel spi hits."
+    )
+    spi_reconstruct: SpiReconstructConfig | None = Field(
+        None, description="From shots of single particles to densities. With it, the chain is that of single particles."
+    )
+    spi_evaluate: SpiEvaluateConfig = Field(
+        default_factory=SpiEvaluateConfig, description="A reconstruction against the truth, by exafel spi evaluate."
     )
     report: ReportConfig = Field(default_factory=ReportConfig, description="The page that shows it all.")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import tempfile
 from collections.abc import Iterator
@@ -101,3 +103,20 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_compressed(path: Path) -> bytes:
+    """Content of a file that may be compressed by gzip or xz, as its name says.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(data)
+        return lzma.decompress(data) if path.suffix == ".xz" else data
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InputError(f"cannot read: {getattr(error, 'strerror', None) or error}", where=path) from error

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
-from exafel.arrays import FloatArray
+from exafel.arrays import AnyArray, FloatArray
 from exafel.errors import ExafelError
 
 T = TypeVar("T")
@@ -59,6 +59,10 @@ class Communicator(Protocol):
         """Sum of an array over ranks, added in rank order."""
         ...
 
+    def allreduce_array(self, value: AnyArray) -> AnyArray:
+        """Sum of a large array over ranks in its own type; of integers exact, and so the same in any order."""
+        ...
+
     def counter(self) -> AbstractContextManager[Counter]:
         """Return a counter at 0 that all ranks share until all of them have left the context."""
         ...
@@ -100,6 +104,10 @@ class SerialComm:
         return list(values)
 
     def allreduce_sum(self, value: FloatArray) -> FloatArray:
+        """Return the array."""
+        return value
+
+    def allreduce_array(self, value: AnyArray) -> AnyArray:
         """Return the array."""
         return value
 

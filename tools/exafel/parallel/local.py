@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn, TypeVar
 
-from exafel.arrays import FloatArray
+from exafel.arrays import AnyArray, FloatArray
 from exafel.errors import ExafelError
 from exafel.parallel.comm import Counter, sum_in_order
 
@@ -129,6 +129,17 @@ class LocalComm:
     def allreduce_sum(self, value: FloatArray) -> FloatArray:
         """Sum of an array over ranks, added in rank order."""
         return sum_in_order(self.allgather(value))
+
+    def allreduce_array(self, value: AnyArray) -> AnyArray:
+        """Sum of a large array over ranks in its own type: rank 0 adds them up one by one and sends the sum."""
+        total = value
+        if self.rank == 0:
+            total = value.copy()
+            for other in self._others():
+                total += self._receive(other)
+        else:
+            self._send(0, value)
+        return self.bcast(total)
 
     @contextmanager
     def counter(self) -> Iterator[Counter]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from exafel.arrays import FloatArray
+from exafel.arrays import AnyArray, FloatArray
 from exafel.errors import ConfigError
 from exafel.parallel.comm import Counter, sum_in_order
 
@@ -148,6 +148,12 @@ class MpiComm:
     def allreduce_sum(self, value: FloatArray) -> FloatArray:
         """Sum of an array over ranks, added in rank order."""
         return sum_in_order(self.allgather(value))
+
+    def allreduce_array(self, value: AnyArray) -> AnyArray:
+        """Sum of a large array over ranks in its own type, by MPI's own reduction: no rank holds more than the sum."""
+        total = np.empty_like(value, order="C")
+        self._comm.Allreduce(np.ascontiguousarray(value), total, op=self._mpi.SUM)
+        return total
 
     @contextmanager
     def counter(self) -> Iterator[Counter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -65,6 +66,8 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
         files = tuple(path for path in _named_files(config, step) if not _is_in(path, root / "cells"))
         return Link(step, after, inputs, files, root / step)
 
+    if config.spi_reconstruct is not None:
+        return _particles(config, link)
     if config.images:
         links = [link("stills", inputs=tuple(Path(item) for item in config.images))]
     elif config.simulate is not None:
@@ -79,10 +82,30 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     return (*links, link("report", after=tuple(item.step for item in links)), *aside)
 
 
+def _particles(config: WorkflowConfig, link: Callable[..., Link]) -> tuple[Link, ...]:
+    """Chain of single particles; it is compared with the truth where it was simulated."""
+    root = trial_folder(config)
+    shots = tuple(Path(item) for item in config.images) or (root / "simulate_spi",)
+    first = () if config.images else ("simulate_spi",)
+    if first and config.simulate_spi is None:
+        hint = "name files of shots, or give a simulate_spi section"
+        raise ConfigError("there are no images", where="images", hint=hint)
+    links = [link(step) for step in first]
+    links.append(link("spi_hits", first, shots))
+    links.append(link("spi_reconstruct", (*first, "spi_hits"), (*shots, root / "spi_hits")))
+    if first:
+        links.append(link("spi_evaluate", (*first, "spi_reconstruct"), (*shots, root / "spi_reconstruct")))
+    return (*links, link("report", after=tuple(item.step for item in links)))
+
+
 def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     named: list[str | None] = []
     if step == "simulate" and config.simulate is not None:
         named = [config.simulate.structure, getattr(config.simulate.detector, "path", None)]
+    elif step == "simulate_spi" and config.simulate_spi is not None:
+        named = [*config.simulate_spi.structures]
+    elif step == "spi_evaluate":
+        named = [*config.spi_evaluate.structures]
     elif step == "stills":
         named = [config.stills.geometry.reference, config.stills.geometry.mask]
     elif step == "merge":
@@ -119,8 +142,16 @@ def request_for(config: WorkflowConfig, link: Link) -> StepRequest:
     ExafelError
         An input is missing, or does not fit the configuration.
     """
-    inputs = (link.inputs,) if link.inputs else ()
-    request: StepRequest = _module(link.step).request(getattr(config, link.step), *inputs, link.out)
+    module, section = _module(link.step), getattr(config, link.step)
+    request: StepRequest
+    if link.step == "spi_reconstruct":
+        *shots, hits = link.inputs
+        request = module.request(section, shots, link.out, hits=hits)
+    elif link.step == "spi_evaluate":
+        *shots, reconstruction = link.inputs
+        request = module.request(section, reconstruction, shots, link.out)
+    else:
+        request = module.request(section, *((link.inputs,) if link.inputs else ()), link.out)
     return request
 
 

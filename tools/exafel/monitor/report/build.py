@@ -11,6 +11,7 @@ from exafel.monitor.report.blocks import Section
 from exafel.monitor.report.cells import cells_section
 from exafel.monitor.report.merged import merged_section
 from exafel.monitor.report.overview import overview_section
+from exafel.monitor.report.particles import particle_sections
 from exafel.monitor.report.pictures import pictures_section
 from exafel.monitor.report.provenance import parameters_section, provenance_section
 from exafel.monitor.report.quality import quality_section
@@ -55,6 +56,7 @@ def build_sections(trial: Trial, config: ReportConfig) -> list[Section]:
         reading("lattices", lambda: quality_section(shots, config.histogram_bins)),
         reading("merge statistics", lambda: merged_section(trial)),
         reading("figures of merit", lambda: truth_section(trial)),
+        *(reading("single particles", lambda: particle_sections(trial)) or []),
         reading("event records", lambda: weather_section(trial)),
         reading("timings", lambda: timings_section(trial)),
         provenance_section(trial),

@@ -7,12 +7,14 @@ from typing import Any
 
 from exafel.monitor.report.blocks import Fact, Facts, Section, text
 from exafel.monitor.report.merged import percent
-from exafel.monitor.report.trial import STEPS, Trial
+from exafel.monitor.report.trial import PARTICLE_STEPS, STILLS_STEPS, Trial
 
 _WITHOUT = {
     "stills": "no images have been processed",
     "cells": "no statistics of unit cells",
     "merge": "no merged intensities",
+    "spi_hits": "no hits of single particles",
+    "spi_reconstruct": "no density",
 }
 
 
@@ -22,7 +24,8 @@ def overview_section(trial: Trial, sections: Mapping[str, Section]) -> Section:
     facts = [*_shot_facts(sections), *_cell_facts(sections), *_merge_facts(trial)]
     if facts:
         section.add(Facts(tuple(facts)))
-    absent = [name for name in STEPS if name in _WITHOUT and trial.finished(name) is None]
+    known = PARTICLE_STEPS if any(name in trial.steps for name in PARTICLE_STEPS) else STILLS_STEPS
+    absent = [name for name in known if name in _WITHOUT and trial.finished(name) is None]
     for name in absent:
         state = trial.steps[name].state if name in trial.steps else "not there"
         section.note(f"The step {name} is {state}: {_WITHOUT[name]} to show yet.", warning=True)

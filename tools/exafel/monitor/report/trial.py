@@ -11,7 +11,9 @@ from exafel.errors import InputError
 from exafel.io.files import read_json
 from exafel.io.manifest import MANIFEST_NAME, Manifest, read_manifest
 
-STEPS = ("simulate", "stills", "cells", "merge", "evaluate")
+STILLS_STEPS = ("simulate", "stills", "cells", "merge", "evaluate")
+PARTICLE_STEPS = ("simulate_spi", "spi_hits", "spi_reconstruct", "spi_evaluate")
+STEPS = (*STILLS_STEPS, *PARTICLE_STEPS)
 """Steps that the report knows, in the order in which data walks through them."""
 
 _LEFT_BEHIND = {"shots": "rank-*_shots.jsonl", "strong": "rank-*_strong.refl"}

@@ -1,0 +1,126 @@
+"""Phases found again from amplitudes alone, and curves against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.fft
+
+from exafel.spi import rotations
+from exafel.spi.alignment import align_intensities, orientation_errors, place_density
+from exafel.spi.backend import Backend
+from exafel.spi.fsc import Curve, fsc, prtf
+from exafel.spi.grids import Cube
+from exafel.spi.particles import Particle
+from exafel.spi.phasing import Amplitudes, Pass, Phaser, PhasingOptions, autocorrelation
+
+CUBE = Cube.for_particle(50.0, 5.0)
+
+
+@pytest.fixture(scope="module")
+def density(particle: Particle) -> np.ndarray:
+    return particle.density(CUBE.m, CUBE.voxel_angstrom).astype(np.float32)
+
+
+def transform(density: np.ndarray) -> np.ndarray:
+    return scipy.fft.rfftn(np.fft.ifftshift(density))
+
+
+@pytest.mark.parametrize("algorithm", ["raar", "hio", "dm"])
+def test_phases_are_found_from_a_random_start(algorithm: str, density: np.ndarray, backend: Backend) -> None:
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
+    passes = [Pass(algorithm, 80, True)] * 3 + [Pass("er", 40)]  # type: ignore[arg-type]
+    phaser = Phaser(amplitudes, CUBE.ball(25.0), CUBE, PhasingOptions(tuple(passes)), backend)
+    curves = []
+    for seed in range(3):
+        found = phaser.run(None, None, np.random.default_rng(seed))
+        assert found.r_factor < 0.5
+        placed = place_density(transform(density), found.density, np.array([1.0, 0, 0, 0]), CUBE, backend)
+        curves.append(fsc(transform(density), placed.transform, CUBE))
+    assert max(np.nanmean(curve.value) for curve in curves) > 0.8
+
+
+def test_the_autocorrelation_is_the_sum_written_out(backend: Backend) -> None:
+    cube = Cube(9, 1.0)
+    rho = np.zeros((9, 9, 9), dtype=np.float32)
+    rho[4, 4, 4], rho[6, 4, 3] = 2.0, 3.0
+    a = autocorrelation(rho, cube, backend)
+    expected = np.zeros_like(rho)
+    expected[4, 4, 4] = 13.0
+    expected[6, 4, 3] = expected[2, 4, 5] = 6.0
+    np.testing.assert_allclose(a, expected, atol=1e-4)
+
+
+def test_a_turned_shifted_inverted_density_is_brought_back(particle: Particle, backend: Backend) -> None:
+    density = particle.density(CUBE.m, CUBE.voxel_angstrom).astype(np.float32)
+    turn = rotations.random_quaternions(1, np.random.default_rng(5))[0]
+    moved = Particle(
+        "moved",
+        tuple(
+            type(part)(part.element, -(part.positions @ rotations.matrices(turn).T) + [3.0, -2.0, 1.0], part.weights)
+            for part in particle.parts
+        ),
+        particle.n_atoms,
+    )
+    other = moved.density(CUBE.m, CUBE.voxel_angstrom).astype(np.float32)
+    first, second = (autocorrelation(x, CUBE, backend) for x in (density, other))
+    found = align_intensities(first, second, CUBE, 50.0, backend, d_min_angstrom=12.0)
+    found = align_intensities(first, second, CUBE, 50.0, backend, found.quaternion)
+    assert found.correlation > 0.98
+    assert rotations.angle_deg(found.quaternion, rotations.conjugate(turn)) < 0.5
+    placed = place_density(transform(density), other, found.quaternion, CUBE, backend)
+    assert placed.inverted
+    assert fsc(transform(density), placed.transform, CUBE).value[:-2].min() > 0.95
+
+
+def test_orientation_errors_are_modulo_frame_symmetry_and_half_turn() -> None:
+    rng = np.random.default_rng(6)
+    group = rotations.point_group("D2")
+    true = rotations.random_quaternions(200, rng)
+    frame = rotations.random_quaternions(1, rng)[0]
+    noise = rotations.from_vectors(rng.normal(scale=np.radians(2) / np.sqrt(3), size=(200, 3)))
+    found = rotations.multiply(
+        rotations.multiply(rotations.multiply(true, noise), group[rng.integers(4, size=200)]), frame
+    )
+    found[::2] = rotations.multiply(rotations.about_z(np.pi), found[::2])
+    errors, _ = orientation_errors(found, true, group)
+    assert 1.2 < np.median(errors) < 2.4
+    assert np.median(orientation_errors(rotations.random_quaternions(200, rng), true, group)[0]) > 15
+
+
+def test_resolutions_are_read_by_interpolation() -> None:
+    s = np.array([0.01, 0.02, 0.03, 0.04])
+    assert Curve(s, np.array([1.0, 0.9, 0.1, 0.9])).resolution(0.5) == pytest.approx(1 / 0.025)
+    assert Curve(s, np.array([0.9, 0.9, 0.8, 0.7])).resolution(0.5) == pytest.approx(25.0)
+    assert Curve(s, np.array([0.4, 0.9, 0.8, 0.7])).resolution(0.5) is None
+    assert Curve(s, np.array([1.0, np.nan, 0.5, 0.0])).resolution(0.25) == pytest.approx(1 / 0.035)
+
+
+def test_shell_correlation_and_phase_transfer_of_known_mixtures(density: np.ndarray) -> None:
+    F = transform(density)
+    np.testing.assert_allclose(fsc(F, 3 * F, CUBE).value, 1, atol=1e-6)
+    np.testing.assert_allclose(fsc(F, 1j * F, CUBE).value, 0, atol=1e-6)
+    np.testing.assert_allclose(prtf([F, F], CUBE).value, 1, atol=1e-6)
+    np.testing.assert_allclose(prtf([F, 1j * F], CUBE).value, 0.5**0.5, atol=1e-6)
+
+
+def test_raar_is_its_formula_written_out(density: np.ndarray, backend: Backend) -> None:
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
+    inside, beta = np.fft.ifftshift(CUBE.ball(20.0)), 0.8
+    rho = np.random.default_rng(3).normal(size=density.shape).astype(np.float32)
+
+    def project_amplitudes(x: np.ndarray) -> np.ndarray:
+        F = scipy.fft.rfftn(x)
+        known = amplitudes.measured > 0
+        F[known] = (amplitudes.values * np.exp(1j * np.angle(F)))[known]
+        return scipy.fft.irfftn(F, s=x.shape)
+
+    def project_support(x: np.ndarray) -> np.ndarray:
+        return np.where(inside & (x > 0), x, 0)
+
+    g = project_amplitudes(rho)
+    reflected = 2 * g - rho
+    expected = 0.5 * beta * (2 * project_support(reflected) - reflected + rho) + (1 - beta) * g
+    options = PhasingOptions((Pass("raar", 1),), beta=beta)
+    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step("raar", rho, inside)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -1,0 +1,164 @@
+"""The end of a reconstruction: halves brought together, phases from several starts, and the honest resolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from exafel.arrays import AnyArray, Float32Array, FloatArray
+from exafel.config.spi import PhasingConfig, SpiReconstructConfig
+from exafel.parallel.comm import Communicator
+from exafel.spi.alignment import place_density
+from exafel.spi.backend import Backend
+from exafel.spi.fsc import Curve, fsc, prtf
+from exafel.spi.grids import Cube
+from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions
+from exafel.spi.rotations import conjugate, multiply
+from exafel.spi.solving import Merger
+from exafel.spi.stage import Stage
+from exafel.spi.state import Assignments, State
+
+_STARTS = 14
+_IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
+
+
+def phasing_options(config: PhasingConfig) -> PhasingOptions:
+    """Passes of a configuration: the search, cut by shrinkwraps, and error reduction at the end."""
+    cuts = np.array_split(np.arange(config.iterations), config.shrinkwraps + 1)
+    last = len(cuts) - 1
+    search = [Pass(config.algorithm, len(part), number < last) for number, part in enumerate(cuts) if len(part)]
+    return PhasingOptions(
+        (*search, Pass("er", config.er_iterations)),
+        config.beta,
+        config.shrinkwrap_sigma_voxels,
+        config.shrinkwrap_threshold,
+        config.positive,
+    )
+
+
+def phase_model(
+    a: AnyArray, cube: Cube, config: SpiReconstructConfig, backend: Backend, rng: np.random.Generator
+) -> Phased:
+    """Find phases of one autocorrelation from a random start; arrays of the result are on the device."""
+    limit = cube.ball(config.diameter_angstrom / 2)
+    amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend)
+    return Phaser(amplitudes, limit, cube, phasing_options(config.phasing), backend).run(None, None, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class FinalMap:
+    """One class at the end.
+
+    Parameters
+    ----------
+    density
+        Mean over starts that agree, shape (m, m, m).
+    autocorrelation
+        Of all images of the class, shape (m, m, m).
+    fsc_half
+        Between the halves' densities, phased on their own; None without halves.
+    prtf
+        Between random starts.
+    r_factor
+        Of the best start.
+    """
+
+    density: Float32Array
+    autocorrelation: Float32Array
+    fsc_half: Curve | None
+    prtf: Curve | None
+    r_factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """Maps by class, and all images' places in one frame."""
+
+    maps: list[FinalMap]
+    assignments: Assignments
+
+
+def finish(stage: Stage, state: State, comm: Communicator) -> Finished:
+    """Bring halves together, merge all images, phase, and test; all ranks get the result.
+
+    Parameters
+    ----------
+    stage
+        The last resolution's images.
+    state
+        After the last generation.
+    """
+    config, cube, backend = stage.config, stage.cube, stage.backend
+    assert state.models is not None
+    joined = _joined(stage, state)
+    whole = stage.with_(config.model_copy(update={"halves": False}), stage.images.joined())
+    merged = Merger(whole).merge(joined, None, state.generation).models
+    n, starts = config.classes, config.phasing.starts
+    tasks = [(merged[kind], (0, kind, start)) for kind in range(n) for start in range(starts)]
+    if stage.n_halves == 2:
+        tasks += [(state.models[half * n + kind], (1 + half, kind, 0)) for half in range(2) for kind in range(n)]
+
+    def phased(a: Float32Array, key: tuple[int, int, int]) -> Phased:
+        found = phase_model(a, cube, config, backend, np.random.default_rng([config.seed, _STARTS, *key]))
+        return Phased(backend.host(found.density), backend.host(found.support), found.r_factor)
+
+    results = _shared(tasks, phased, comm)
+    maps = []
+    for kind in range(n):
+        own = [results[0, kind, start] for start in range(starts)]
+        density, transfer = _mean_of_starts(own, cube, backend)
+        halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
+        maps.append(FinalMap(density, merged[kind], halves, transfer, min(item.r_factor for item in own)))
+    return Finished(maps, joined)
+
+
+def _joined(stage: Stage, state: State) -> Assignments:
+    """Orientations and classes of the second half in the first's frame."""
+    a, n = state.assignments, stage.config.classes
+    if stage.n_halves == 1:
+        return a
+    turn = state.turn if state.turn is not None else np.array([[*_IDENTITY, kind] for kind in range(n)])
+    q, classes = a.quaternions.copy(), a.classes.copy()
+    for block in stage.images.blocks:
+        if block.half == 1:
+            for kind, row in enumerate(turn):
+                mine = a.classes[block.rows] == int(row[4])
+                q[block.rows] = np.where(
+                    mine[..., None], multiply(a.quaternions[block.rows], conjugate(row[:4])), q[block.rows]
+                )
+                classes[block.rows] = np.where(mine, kind, classes[block.rows])
+    return Assignments(q, a.weights, classes, a.score, a.scale)
+
+
+def _shared(
+    tasks: Sequence[tuple[Float32Array, tuple[int, int, int]]],
+    work: Callable[[Float32Array, tuple[int, int, int]], Phased],
+    comm: Communicator,
+) -> dict[tuple[int, int, int], Phased]:
+    """Do tasks on all ranks, and have all results on each."""
+    own = {key: work(a, key) for a, key in tasks[comm.rank :: comm.size]}
+    return {key: value for part in comm.allgather(own) for key, value in part.items()}
+
+
+def _mean_of_starts(own: Sequence[Phased], cube: Cube, backend: Backend) -> tuple[Float32Array, Curve | None]:
+    """Mean of the densities of several starts on the best one, and the transfer of phases between them."""
+    best = min(own, key=lambda item: item.r_factor)
+    first = scipy.fft.rfftn(np.fft.ifftshift(best.density))
+    placed = [
+        first if item is best else place_density(first, item.density, _IDENTITY, cube, backend).transform
+        for item in own
+    ]
+    mean = np.fft.fftshift(scipy.fft.irfftn(np.mean(placed, axis=0), s=(cube.m,) * 3)).astype(np.float32)
+    return mean, prtf(placed, cube) if len(placed) > 1 else None
+
+
+def _half_fsc(
+    results: dict[tuple[int, int, int], Phased], state: State, kind: int, cube: Cube, backend: Backend
+) -> Curve:
+    row: FloatArray = state.turn[kind] if state.turn is not None else np.array([*_IDENTITY, kind])
+    first, second = results[1, kind, 0].density, results[2, int(row[4]), 0].density
+    transform = scipy.fft.rfftn(np.fft.ifftshift(first))
+    return fsc(transform, place_density(transform, second, row[:4], cube, backend).transform, cube)

@@ -1,0 +1,130 @@
+"""Frequency marching: generation after generation, from low resolution to high, as far as the halves agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from exafel.config.spi import SpiReconstructConfig
+from exafel.spi.assigning import start_scales
+from exafel.spi.backend import Backend
+from exafel.spi.blocks import Images
+from exafel.spi.generation import Generations
+from exafel.spi.grids import Pixels
+from exafel.spi.matching import Score
+from exafel.spi.stage import Stage
+from exafel.spi.state import Assignments, State
+
+_START = 10
+
+
+def resolutions(config: SpiReconstructConfig) -> list[float]:
+    """Resolutions of the stages in angstrom: equal ratios, none larger than ``marching.step``."""
+    first, last = config.marching.d_start_angstrom or config.diameter_angstrom / 12, config.d_min_angstrom
+    if last >= first:
+        return [last]
+    n = int(np.ceil(np.log(first / last) / np.log(config.marching.step) - 1e-9))
+    return [float(first * (last / first) ** (i / n)) for i in range(n + 1)]
+
+
+class March:
+    """A reconstruction on its way.
+
+    Parameters
+    ----------
+    images
+        This rank's images.
+    pixels
+        Pixels that they hold.
+    score
+        How they are compared.
+    """
+
+    def __init__(
+        self, config: SpiReconstructConfig, images: Images, pixels: Pixels, score: Score, backend: Backend
+    ) -> None:
+        self._config, self._images, self._pixels, self._score, self._backend = config, images, pixels, score, backend
+        self._resolutions = resolutions(config)
+        self._n = sum(len(block.rows) for block in images.blocks)
+        self._current: tuple[int, Generations] | None = None
+
+    def start(self, assignments: Assignments | None = None) -> State:
+        """Return the state before the first generation: random orientations and classes, unless some are given."""
+        if assignments is not None:
+            scaled = assignments.with_scale(start_scales(self.generations(0).stage))
+            return State(scaled, self._resolutions[0], start=self._config.marching.starts)
+        return State(self._random(0), self._resolutions[0])
+
+    def _random(self, start: int) -> Assignments:
+        rng = np.random.default_rng([self._config.seed, _START, start])
+        random = Assignments.random(self._n, self._config.classes, rng)
+        return random.with_scale(start_scales(self.generations(0).stage))
+
+    def generations(self, stage: int) -> Generations:
+        """Return what does generations at a stage's resolution; the last one is kept."""
+        if self._current is None or self._current[0] != stage:
+            self._current = None  # its arrays go before new ones come
+            d = self._resolutions[stage]
+            made = Stage(self._config, self._images, self._pixels, self._score, d, self._backend)
+            self._current = (stage, Generations(made))
+        return self._current[1]
+
+    def run(self, state: State, until: int, after: Callable[[State], None]) -> State:
+        """Do generations until the end, or until `until` are done.
+
+        Parameters
+        ----------
+        after
+            Called after every generation: writes the checkpoint, shows progress.
+        """
+        while not state.done and state.generation < until:
+            state = self._next(self.generations(state.stage).run(state))
+            after(state)
+        return state
+
+    def _next(self, state: State) -> State:
+        """Stay at a resolution, go on to the next, or end."""
+        config = self._config.marching
+        if state.start < config.starts and state.age == min(config.start_generations, config.first_generations):
+            return self._compare_starts(state)
+        needed = config.first_generations if state.stage == 0 else config.generations
+        if state.generation >= self._config.max_generations:
+            return state.with_(done=True)
+        if state.stage_generation < needed:
+            return state
+        if state.stage + 1 == len(self._resolutions):
+            return state.with_(done=True)
+        if self._agrees(state):
+            d = self._resolutions[state.stage + 1]
+            return state.with_(stage=state.stage + 1, stage_generation=0, tries=0, d_angstrom=d)
+        if state.tries >= config.patience:
+            return state.with_(done=True)
+        return state.with_(stage_generation=0, tries=state.tries + 1)
+
+    def _compare_starts(self, state: State) -> State:
+        """Keep the best start of each half; begin the next one, or go on with what was kept."""
+        config, a = self._config, state.assignments
+        assert state.models is not None
+        kept, models = state.kept or a, state.models if state.kept_models is None else state.kept_models.copy()
+        n_halves = 2 if config.halves else 1
+        scores = np.full(n_halves, -np.inf) if state.kept_scores is None else state.kept_scores.copy()
+        for half in range(n_halves):
+            rows = np.concatenate([block.rows for block in self._images.blocks if block.half == half])
+            score = float(a.score[rows].mean())
+            if score > scores[half]:
+                own = slice(half * config.classes, (half + 1) * config.classes)
+                kept, scores[half], models[own] = kept.replaced(rows, a.rows(rows)), score, state.models[own]
+        start = state.start + 1
+        if start < config.marching.starts:
+            again = state.with_(assignments=self._random(start), models=None, turn=None, age=0, stage_generation=0)
+            return again.with_(start=start, kept=kept, kept_models=models, kept_scores=scores)
+        again = state.with_(assignments=kept, models=models, turn=None)
+        return again.with_(start=start, kept=None, kept_models=None, kept_scores=None)
+
+    def _agrees(self, state: State) -> bool:
+        """Whether the halves agree up to this resolution, so that the next holds something."""
+        reached = state.history[-1]["half_d_angstrom"]
+        if not self._config.halves:
+            return True
+        return reached is not None and reached <= 1.05 * state.d_angstrom

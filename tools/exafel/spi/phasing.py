@@ -1,0 +1,187 @@
+"""Phase: the density whose transform has the merged amplitudes, by iterated projections.
+
+With P_M the projection on the measured amplitudes and P_S that on support and positivity (Fienup 1982, Appl. Opt. 21,
+2758; Elser 2003, J. Opt. Soc. Am. A 20, 40; Luke 2005, Inverse Problems 21, 37; Marchesini 2003, Phys. Rev. B 68,
+140101 for shrinkwrap):
+
+    ER    ρ' = P_S P_M ρ
+    HIO   ρ' = P_M ρ within the support and where positive, else ρ - β P_M ρ
+    RAAR  ρ' = ½β (R_S R_M ρ + ρ) + (1 - β) P_M ρ with R = 2P - 1
+    DM    ρ' = ρ + P_S (2 P_M ρ - ρ) - P_M ρ
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from exafel.arrays import AnyArray, BoolArray, DeviceArray, Float32Array
+from exafel.spi.backend import Backend
+from exafel.spi.grids import Cube
+
+Algorithm = Literal["er", "hio", "raar", "dm"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Some iterations of one algorithm, and whether the support is drawn anew after them."""
+
+    algorithm: Algorithm
+    iterations: int
+    shrinkwrap: bool = False
+
+
+@dataclass(frozen=True)
+class PhasingOptions:
+    """How phases are found.
+
+    Parameters
+    ----------
+    passes
+        In their order.
+    beta
+        Feedback of HIO and RAAR.
+    sigma_voxels
+        Blur before the support is drawn anew.
+    threshold
+        Fraction of the blurred density's largest value that its border is at.
+    positive
+        Whether negative density is forbidden.
+    """
+
+    passes: tuple[Pass, ...]
+    beta: float = 0.9
+    sigma_voxels: float = 1.0
+    threshold: float = 0.1
+    positive: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Phased:
+    """A density, its support, and how well its amplitudes agree with the measured ones.
+
+    `density` and `support` are of shape (m, m, m) with the origin in the middle; `r_factor` is Σ|A - |F|| / ΣA over
+    measured amplitudes.
+    """
+
+    density: AnyArray
+    support: BoolArray
+    r_factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Amplitudes:
+    """Measured amplitudes at the points of a real FFT; where `measured` is False the transform is free."""
+
+    values: AnyArray
+    measured: AnyArray
+
+    @staticmethod
+    def of_autocorrelation(a: AnyArray, cube: Cube, backend: Backend) -> Amplitudes:
+        """Square roots of the intensities, known within the sphere of resolution; negative ones count as zero."""
+        xp = backend.xp
+        intensities = backend.rfftn(xp.fft.ifftshift(a)).real
+        measured = backend.array(cube.half_radius <= cube.m / 2, dtype=np.float32)
+        return Amplitudes(xp.sqrt(xp.maximum(intensities, 0)) * measured, measured)
+
+
+class Phaser:
+    """Iterations on one cube.
+
+    Parameters
+    ----------
+    amplitudes
+        What is measured.
+    limit
+        Voxels that the support can never leave, shape (m, m, m), origin in the middle.
+    """
+
+    def __init__(
+        self, amplitudes: Amplitudes, limit: BoolArray, cube: Cube, options: PhasingOptions, backend: Backend
+    ) -> None:
+        xp = backend.xp
+        self._a = amplitudes
+        self._free = 1 - amplitudes.measured
+        self._limit = xp.fft.ifftshift(backend.array(limit, dtype=xp.bool_))
+        self._cube, self._options, self._backend = cube, options, backend
+
+    def run(self, density: AnyArray | None, support: AnyArray | None, rng: np.random.Generator) -> Phased:
+        """Run all passes.
+
+        Parameters
+        ----------
+        density, support
+            Where to begin; None for random density in the widest support.
+        """
+        xp, backend = self._backend.xp, self._backend
+        inside = self._limit if support is None else xp.fft.ifftshift(backend.array(support, dtype=xp.bool_))
+        if density is None:
+            rho = backend.array(rng.random(inside.shape, dtype=np.float32)) * inside
+        else:
+            rho = xp.fft.ifftshift(backend.array(density))
+        for item in self._options.passes:
+            for _ in range(item.iterations):
+                rho = self._step(item.algorithm, rho, inside)
+            if item.shrinkwrap:
+                inside = self._shrinkwrap(rho)
+        projected = self._project_support(self._project_amplitudes(rho)[0], inside)
+        r_factor = self._project_amplitudes(projected)[1]
+        return Phased(xp.fft.fftshift(projected), xp.fft.fftshift(inside), r_factor)
+
+    def _step(self, algorithm: Algorithm, rho: AnyArray, inside: AnyArray) -> DeviceArray:
+        g = self._project_amplitudes(rho, want_r=False)[0]
+        beta = np.float32(self._options.beta)
+        if algorithm == "er":
+            return self._project_support(g, inside)
+        if algorithm == "hio":
+            return self._backend.xp.where(self._allowed(g, inside), g, rho - beta * g)
+        if algorithm == "raar":
+            # where the reflected density 2g - ρ is allowed all terms but g cancel, elsewhere its projection is 0
+            allowed = inside & (g + g > rho) if self._options.positive else inside
+            return self._backend.xp.where(allowed, g, beta * rho + (1 - 2 * beta) * g)
+        return rho + self._project_support(2 * g - rho, inside) - g
+
+    def _allowed(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
+        return inside & (g > 0) if self._options.positive else inside
+
+    def _project_support(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
+        return g * self._allowed(g, inside)
+
+    def _project_amplitudes(self, rho: AnyArray, *, want_r: bool = True) -> tuple[DeviceArray, float]:
+        xp = self._backend.xp
+        F = self._backend.rfftn(rho)
+        size = xp.sqrt(F.real * F.real + F.imag * F.imag)  # faster than abs, which guards against overflow
+        r_factor = 0.0
+        if want_r:
+            difference = (xp.abs(size - self._a.values) * self._a.measured).sum(dtype=np.float64)
+            r_factor = float(difference) / max(float(self._a.values.sum(dtype=np.float64)), 1e-300)
+        xp.maximum(size, np.float32(1e-18), out=size)
+        xp.divide(self._a.values, size, out=size)
+        size += self._free
+        F *= size
+        return self._backend.irfftn(F, self._cube.m), r_factor
+
+    def _shrinkwrap(self, rho: AnyArray) -> DeviceArray:
+        backend = self._backend
+        blurred = gaussian_filter(np.abs(backend.host(rho)), self._options.sigma_voxels, mode="wrap")
+        blurred = backend.array(blurred) * self._limit
+        inside = blurred > self._options.threshold * blurred.max()
+        return inside if int(inside.sum()) > 8 else self._limit
+
+
+def autocorrelation(density: AnyArray, cube: Cube, backend: Backend) -> Float32Array:
+    """Autocorrelation of a density, real and even, shape (m, m, m), origin in the middle."""
+    xp = backend.xp
+    F = backend.rfftn(xp.fft.ifftshift(density))
+    a = backend.irfftn((F * F.conj()).real + 0j, cube.m)
+    result: Float32Array = xp.fft.fftshift(a).astype(np.float32)
+    return result
+
+
+def best_of(phased: Sequence[Phased]) -> Phased:
+    """The one with the least R-factor."""
+    return min(phased, key=lambda item: item.r_factor)
