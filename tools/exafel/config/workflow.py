@@ -14,6 +14,7 @@ from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.config.merge import MergeConfig
 from exafel.config.report import ReportConfig
 from exafel.config.simulate import SimulateSfxConfig
+from exafel.config.stage1 import Stage1Config
 from exafel.config.stills import StillsConfig
 from exafel.errors import ConfigError
 
@@ -38,6 +39,9 @@ class WorkflowConfig(Model):
     stills: StillsConfig = Field(default_factory=StillsConfig, description="From images to integrated lattices.")
     cells: CellsConfig = Field(default_factory=CellsConfig, description="Statistics of unit cells over shots.")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
+    stage1: Stage1Config = Field(
+        default_factory=Stage1Config, description="Each shot's model, refined against the pixels of its spots."
+    )
     evaluate: EvaluateSfxConfig = Field(
         default_factory=EvaluateSfxConfig, description="Figures of merit against truth, by exafel evaluate sfx."
     )
