@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, report, simulate, stage1, stills
+from exafel.cli import cells, config, evaluate, merge, predict, report, simulate, stage1, stage2, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("merge")(merge.merge)
 app.command("stage1")(stage1.stage1)
+app.command("predict")(predict.predict)
+app.command("stage2")(stage2.stage2)
 
 
 def _print_version(wanted: bool) -> None:

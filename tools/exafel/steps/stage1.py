@@ -9,29 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import gemmi
 import numpy as np
 from pydantic import Field
 
 from exafel.arrays import FloatArray
-from exafel.bragg.point_spread import spread_matrix
-from exafel.bragg.reflection_set import reflection_set, starting_amplitudes
-from exafel.bragg.scene import SceneOptions
 from exafel.bragg.shoeboxes import cut_shoeboxes
-from exafel.bragg.shot_model import ShotScene, shifted
+from exafel.bragg.shot_model import shifted
 from exafel.bragg.stage1 import refine_shot
 from exafel.bragg.structure_factors import StructureFactorTable
-from exafel.config.shot_model import PixelModelConfig
 from exafel.config.stage1 import Stage1Config
-from exafel.errors import ExafelError, InputError, NothingUsableError
+from exafel.errors import ExafelError, NothingUsableError
 from exafel.io.crystal import Crystal
 from exafel.io.events import Stage
-from exafel.io.manifest import MANIFEST_NAME, read_manifest
 from exafel.io.mtz import ReferenceData, read_mtz
 from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 from exafel.steps.chunks import process_chunks, stored
-from exafel.steps.lattices import ImagePixels, ImageReader, LatticeRecord, LatticeSource, list_containers
+from exafel.steps.lattices import ImageReader, LatticeRecord, LatticeSource, list_containers
+from exafel.steps.shot_setup import known_reflections, mtz_file, shot_scene
 from exafel.steps.stage1_files import RefinedShot, Tally, row_of, write_results
 
 
@@ -105,58 +100,6 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Stage
         return step.finish(summary)
 
 
-def mtz_file(path: Path) -> Path:
-    """Return the MTZ file of a step's folder, or the file itself.
-
-    Raises
-    ------
-    InputError
-        The folder has none.
-    """
-    if not (path / MANIFEST_NAME).is_file():
-        return path
-    files = read_manifest(path).files(path, "mtz")
-    if not files:
-        raise InputError("no MTZ in this folder", where=path, hint="give the folder of a merge step, or an MTZ file")
-    return files[0]
-
-
-def structure_factors(reference: ReferenceData, crystal: Crystal, d_min: float | None) -> StructureFactorTable:
-    """All structure factors of a crystal to `d_min`, from merged data where they have them."""
-    reflections = reflection_set(reference.cell, crystal.space_group, d_min or finest(reference))
-    amplitude, _ = starting_amplitudes(reflections, reference)
-    return reflections.table(amplitude)
-
-
-def finest(reference: ReferenceData) -> float:
-    """Resolution of merged data, angstrom."""
-    return float(gemmi.UnitCell(*reference.cell).calculate_d_array(reference.hkl).min())
-
-
-def shot_scene(
-    record: LatticeRecord,
-    pixels: ImagePixels,
-    table: StructureFactorTable,
-    config: PixelModelConfig,
-    *,
-    mosaic: bool,
-    box_px: int,
-) -> ShotScene:
-    """What of a shot the forward model takes as known."""
-    experiment = record.experiment
-    assert experiment.crystal is not None
-    return ShotScene(
-        detector=experiment.detector,
-        beam=replace(experiment.beam, flux=pixels.beam.flux, spectrum=pixels.beam.spectrum),
-        crystal=experiment.crystal,
-        structure_factors=table,
-        fluence_per_m2=pixels.beam.flux / (config.beam_size_um * 1e-6) ** 2,
-        options=SceneOptions(oversample=config.oversample, cut=config.cut),
-        mosaic_blocks=config.mosaic_blocks if mosaic else 1,
-        spread=None if config.point_spread is None else spread_matrix(box_px, config.point_spread),
-    )
-
-
 class _Refiner:
     """Refines lattices by number; one whose data went bad is a result too."""
 
@@ -210,8 +153,8 @@ class _Refiner:
     def _table(self, crystal: Crystal | None) -> StructureFactorTable:
         assert crystal is not None
         if crystal.space_group_hall not in self._tables:
-            table = structure_factors(self._reference, crystal, self._config.d_min)
-            self._tables[crystal.space_group_hall] = table
+            known = known_reflections(self._reference, crystal.space_group, self._config.d_min)
+            self._tables[crystal.space_group_hall] = known[0].table(known[1])
         return self._tables[crystal.space_group_hall]
 
 

@@ -21,6 +21,7 @@ from exafel.bragg.scene import spectrum_channels
 from exafel.bragg.shot_model import ShotScene
 from exafel.bragg.shot_table import SUFFIXES, Row, write_table
 from exafel.bragg.stage1 import Stage1Fit
+from exafel.config.shot_model import PixelModelConfig
 from exafel.config.stage1 import Stage1Config
 from exafel.config.stills import GeometryConfig
 from exafel.io.experiment import Experiment, ExperimentList
@@ -108,6 +109,9 @@ def row_of(
         "identifier": experiment.identifier,
         "image": experiment.image.path.name,
         "image_index": experiment.image.index or 0,
+        "pixel_model": PixelModelConfig.model_validate(
+            config.model_dump(include=set(PixelModelConfig.model_fields))
+        ).model_dump_json(),
         "mask_name": geometry.mask or "",
         "lam_override": geometry.wavelength_angstrom or 0.0,
     }

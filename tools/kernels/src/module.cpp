@@ -11,6 +11,7 @@ void bind_integration(nb::module_ &m);
 void bind_io(nb::module_ &m);
 void bind_merging(nb::module_ &m);
 void bind_spotfinding(nb::module_ &m);
+void bind_stage2(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled kernels of ExaFEL Workflows.";
@@ -21,4 +22,5 @@ NB_MODULE(_kernels, m) {
   bind_io(m);
   bind_merging(m);
   bind_spotfinding(m);
+  bind_stage2(m);
 }
