@@ -12,7 +12,7 @@ import pytest
 
 from exafel.bragg.detectors import grid_detector
 from exafel.config.simulate import SimulateSfxConfig
-from exafel.errors import ExafelError, InputError
+from exafel.errors import InputError
 from exafel.io.events import Stage, read_events
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef
 from exafel.io.expt import write_expt
@@ -88,25 +88,28 @@ def test_our_reader_gets_back_geometry_beam_and_counts(tmp_path: Path) -> None:
         assert beam.polarization_fraction == pytest.approx(0.999)
 
 
-def test_a_killed_run_goes_on_with_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = simulate.request(config(), tmp_path / "killed")
+def test_a_killed_run_goes_on_with_the_part_that_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate.request(config(), tmp_path / "whole")
     launch(simulate.run, whole)
+    request = simulate.request(config(), tmp_path / "killed")
+    make = simulate.ShotSimulator.shot
+    made: list[int] = []
 
-    def killed(*_: object) -> None:
-        raise ExafelError("killed")
+    def killed_at_the_fourth(self: simulate.ShotSimulator, number: int) -> object:
+        made.append(number)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return make(self, number)
 
-    monkeypatch.setattr(simulate.StepRun, "finish", killed)
-    with pytest.raises(ExafelError, match="killed"):
-        launch(simulate.run, request, ranks=2)
-    monkeypatch.undo()
-    (request.out / "rank-00001.h5").unlink()
-    (request.out / ".work" / "done-00001-of-00002.json").unlink()
-    kept = (request.out / "rank-00000.h5").stat().st_mtime_ns
-    launch(simulate.run, request, ranks=2)
-    assert (request.out / "rank-00000.h5").stat().st_mtime_ns == kept
+    monkeypatch.setattr(simulate.ShotSimulator, "shot", killed_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        launch(simulate.run, request)
+    assert not (request.out / "manifest.json").exists()
+    launch(simulate.run, request)
+    assert made == [0, 1, 2, 3, 3, 4]  # config() makes parts of one shot
     for expected, found in zip(frames_of(whole.out), frames_of(request.out), strict=True):
         np.testing.assert_array_equal(expected, found)
+    assert not list(request.out.glob(".work/part-*"))
     assert launch(simulate.run, request).up_to_date
 
 

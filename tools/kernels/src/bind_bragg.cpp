@@ -1,14 +1,17 @@
 // Binding of the diffraction forward model.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
+#include "bragg_device.hpp"
 #include "bragg_windows.hpp"
 #include "dispatch.hpp"
 #include "exafel/bragg.hpp"
@@ -30,13 +33,13 @@ using Output = nb::ndarray<T, nb::c_contig, nb::device::cpu, Shape...>;
 using Image = Output<double, nb::ndim<1>>;
 using PixelArray = Array<std::int32_t, nb::shape<-1, 3>>;
 
-void require(bool condition, const char* message) {
+void require(bool condition, const char *message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
 // Calls work(i) for i in [0, n), on as many threads as told; which thread takes which i is chance, and must not matter.
 template <class Work>
-void parallel_for(Int64 n, int threads, const Work& work) {
+void parallel_for(Int64 n, int threads, const Work &work) {
   std::atomic<Int64> next{0};
   const auto loop = [&] {
     for (Int64 i = next++; i < n; i = next++) work(i);
@@ -44,10 +47,10 @@ void parallel_for(Int64 n, int threads, const Work& work) {
   std::vector<std::thread> others;
   for (int i = 1; i < std::min<Int64>(threads, n); ++i) others.emplace_back(loop);
   loop();
-  for (auto& other : others) other.join();
+  for (auto &other : others) other.join();
 }
 
-// What a shot's pixels are computed from. Arrays are kept alive by the caller (the Python object that owns this).
+// What a shot's pixels are computed from; it keeps the arrays that it points into.
 class HostScene {
  public:
   HostScene(Doubles<nb::shape<-1, exafel::panel_numbers>> panels,
@@ -57,7 +60,9 @@ class HostScene {
             Doubles<nb::shape<-1, 3, 3, exafel::n_basis_variables>> jacobian, Doubles<nb::shape<3, 3>> mean_block,
             Vector block_slack, Vector n_cells, Doubles<nb::ndim<4>> table, Array<std::int64_t, nb::shape<3>> first_hkl,
             int shape, double scale, int oversample, int n_layers, double limit)
-      : single_(channels.data(), channels.data() + channels.size()),
+      : held_{keep(panels), keep(directions), keep(wave_numbers), keep(channels), keep(buckets),
+              keep(bases),  keep(blocks),     keep(jacobian),     keep(table)},
+        single_(channels.data(), channels.data() + channels.size()),
         single_bases_(bases.data(), bases.data() + bases.size()) {
     const auto n = static_cast<int>(wave_numbers.shape(0));
     const auto stride = static_cast<int>(channels.shape(1));
@@ -69,7 +74,7 @@ class HostScene {
     require(jacobian.shape(0) == 0 || jacobian.shape(0) == blocks.shape(0), "as many Jacobians as blocks");
     require(oversample >= 1 && n_layers >= 0, "oversample must be positive and n_layers not negative");
     require(limit > 0 && shape >= 0 && shape <= 3, "a positive limit and a known shape");
-    const auto fill = [&](auto& scene, const auto* rows, const auto* basis_rows) {
+    const auto fill = [&](auto &scene, const auto *rows, const auto *basis_rows) {
       scene = {static_cast<int>(panels.shape(0)),
                panels.data(),
                static_cast<int>(directions.shape(0)),
@@ -118,15 +123,15 @@ class HostScene {
     fill(single_scene_, single_.data(), single_bases_.data());
     for (std::size_t i = 0; i < panels.shape(0); ++i) {
       first_pixel_.push_back(n_pixels_);
-      const double* numbers = panels.data() + i * exafel::panel_numbers;
+      const double *numbers = panels.data() + i * exafel::panel_numbers;
       n_pixels_ += static_cast<Int64>(numbers[11]) * static_cast<Int64>(numbers[12]);
     }
   }
-  HostScene(const HostScene&) = delete;
+  HostScene(const HostScene &) = delete;
 
   Int64 add_photons(Image image, bool all_pixels, bool single, int threads) const {
     require(static_cast<Int64>(image.shape(0)) == n_pixels_, "the image must have as many pixels as the panels");
-    double* pixels = image.data();
+    double *pixels = image.data();
     const nb::gil_scoped_release released;
     return single ? photons(single_scene_, pixels, all_pixels, threads)
                   : photons(double_scene_, pixels, all_pixels, threads);
@@ -167,6 +172,30 @@ class HostScene {
     });
   }
 
+  // The scene as a GPU's kernels read it, with the device's pointers in place of the host's, in the order of
+  // panels, directions, wave_numbers, channels, buckets, bases, blocks, jacobian, table.
+  nb::bytes packed(const std::vector<std::uintptr_t> &pointers, bool single) const {
+    require(pointers.size() == 9, "nine pointers");
+    return single ? pack(single_scene_, pointers) : pack(double_scene_, pointers);
+  }
+
+  template <class Real>
+  void device_photons(Output<Real, nb::ndim<1>> image) const {
+    require(static_cast<Int64>(image.shape(0)) == n_pixels_, "the image must have as many pixels as the panels");
+    exafel::device_photons(scene<Real>(), image.data());
+  }
+
+  template <class Real>
+  void device_gradients(PixelArray pixels, Output<Real, nb::ndim<1>> photons,
+                        Output<Real, nb::shape<exafel::n_variables, -1>> derivatives) const {
+    const auto n = static_cast<Int64>(pixels.shape(0));
+    require(double_scene_.jacobian != nullptr, "a scene without Jacobians has no gradients");
+    require(static_cast<Int64>(photons.shape(0)) == n && static_cast<Int64>(derivatives.shape(1)) == n,
+            "results as long as the pixels");
+    check(pixels);
+    exafel::device_gradients(scene<Real>(), pixels.data(), n, photons.data(), derivatives.data());
+  }
+
   void factors(Image omega_p, Image cos_two_theta) const {
     require(
         static_cast<Int64>(omega_p.shape(0)) == n_pixels_ && static_cast<Int64>(cos_two_theta.shape(0)) == n_pixels_,
@@ -177,18 +206,45 @@ class HostScene {
   }
 
  private:
-  void check(const PixelArray& pixels) const {
+  template <class Real>
+  const exafel::Scene<Real> &scene() const {
+    if constexpr (std::is_same_v<Real, float>)
+      return single_scene_;
+    else
+      return double_scene_;
+  }
+
+  template <class Real>
+  static nb::bytes pack(exafel::Scene<Real> scene, const std::vector<std::uintptr_t> &pointers) {
+    const auto set = [&](std::size_t i, auto *&field) {
+      field = reinterpret_cast<std::remove_reference_t<decltype(field)>>(pointers[i]);
+    };
+    set(0, scene.panels);
+    set(1, scene.directions);
+    set(2, scene.channels.wave_numbers);
+    set(3, scene.channels.offsets);
+    scene.channels.weights = scene.channels.offsets + scene.channels.stride;
+    scene.channels.slopes = scene.channels.weights + scene.channels.stride;
+    set(4, scene.channels.buckets);
+    set(5, scene.channels.bases);
+    set(6, scene.blocks);
+    set(7, scene.jacobian);
+    set(8, scene.table.values);
+    return nb::bytes(reinterpret_cast<const char *>(&scene), sizeof scene);
+  }
+
+  void check(const PixelArray &pixels) const {
     for (std::size_t i = 0; i < pixels.shape(0); ++i) {
-      const std::int32_t* where = pixels.data() + 3 * i;
+      const std::int32_t *where = pixels.data() + 3 * i;
       require(where[0] >= 0 && where[0] < double_scene_.n_panels, "a pixel's panel is not there");
-      const double* numbers = double_scene_.panels + static_cast<Int64>(where[0]) * exafel::panel_numbers;
+      const double *numbers = double_scene_.panels + static_cast<Int64>(where[0]) * exafel::panel_numbers;
       require(where[1] >= 0 && where[1] < numbers[11] && where[2] >= 0 && where[2] < numbers[12],
               "a pixel is not on its panel");
     }
   }
 
   template <class Work>
-  static Int64 over_list(Int64 n, int threads, const Work& work) {
+  static Int64 over_list(Int64 n, int threads, const Work &work) {
     constexpr Int64 chunk = 1024;
     std::atomic<Int64> terms{0};
     parallel_for((n + chunk - 1) / chunk, threads,
@@ -197,7 +253,7 @@ class HostScene {
   }
 
   template <class Real>
-  static exafel::WindowMarks windows(const exafel::Scene<Real>& scene, int threads) {
+  static exafel::WindowMarks windows(const exafel::Scene<Real> &scene, int threads) {
     const Int64 n = scene.table.n[0], parts = std::min<Int64>(std::max(threads, 1), n);
     std::vector<exafel::WindowMarks> marks(static_cast<std::size_t>(parts),
                                            exafel::WindowMarks(scene.panels, scene.n_panels));
@@ -210,7 +266,7 @@ class HostScene {
   }
 
   template <class Real>
-  Int64 photons(const exafel::Scene<Real>& scene, double* image, bool all_pixels, int threads) const {
+  Int64 photons(const exafel::Scene<Real> &scene, double *image, bool all_pixels, int threads) const {
     exafel::WindowMarks marks(nullptr, 0);
     if (!all_pixels) marks = windows(scene, threads);
     constexpr int chunk = 16;
@@ -224,7 +280,7 @@ class HostScene {
     }
     std::atomic<Int64> terms{0};
     parallel_for(static_cast<Int64>(work.size()), threads, [&](Int64 i) {
-      const Rows& part = work[static_cast<std::size_t>(i)];
+      const Rows &part = work[static_cast<std::size_t>(i)];
       const auto panel = static_cast<std::size_t>(part.panel);
       const exafel::PixelRows rows{part.panel, part.slow0, part.slow1,
                                    all_pixels ? nullptr : marks.marks.data() + marks.first[panel]};
@@ -233,6 +289,13 @@ class HostScene {
     return terms;
   }
 
+  using Held = nb::ndarray<nb::ro>;
+  template <class A>
+  static Held keep(const A &array) {
+    return Held(array);
+  }
+
+  std::vector<Held> held_;
   std::vector<float> single_, single_bases_;
   std::vector<Int64> first_pixel_;
   Int64 n_pixels_ = 0;
@@ -274,8 +337,8 @@ double shape_limit(int shape, double cut) {
 
 }  // namespace
 
-void bind_bragg(nb::module_& m) {
-  nb::class_<HostScene>(m, "BraggScene", "What a shot's pixels are computed from; its arrays must outlive it.")
+void bind_bragg(nb::module_ &m) {
+  nb::class_<HostScene>(m, "BraggScene", "What a shot's pixels are computed from.")
       .def(nb::init<Doubles<nb::shape<-1, exafel::panel_numbers>>, Doubles<nb::shape<-1, exafel::direction_numbers>>,
                     Vector, Vector, double, Doubles<nb::ndim<1>>, double, Doubles<nb::ndim<2>>,
                     Array<std::int32_t, nb::ndim<1>>, Doubles<nb::ndim<2>>, Doubles<nb::shape<-1, 3, 3>>,
@@ -295,6 +358,15 @@ void bind_bragg(nb::module_& m) {
       .def("coefficients", &HostScene::coefficients, nb::arg("pixels"), nb::arg("counts").noconvert(),
            nb::arg("index").noconvert(), nb::arg("value").noconvert(), nb::arg("single"), nb::arg("threads"),
            "Fill, for listed pixels, the photons for each unit of |F|^2 by reflection.")
+      .def("packed", &HostScene::packed, nb::arg("pointers"), nb::arg("single"),
+           "The scene as a GPU's kernels read it, with these pointers to the device's arrays.")
+      .def("device_photons", &HostScene::device_photons<double>, nb::arg("image").noconvert(),
+           "What the threads of a GPU would add to `image`, done on the host.")
+      .def("device_photons", &HostScene::device_photons<float>, nb::arg("image").noconvert())
+      .def("device_gradients", &HostScene::device_gradients<double>, nb::arg("pixels"), nb::arg("photons").noconvert(),
+           nb::arg("derivatives").noconvert(), "What the threads of a GPU would fill, done on the host.")
+      .def("device_gradients", &HostScene::device_gradients<float>, nb::arg("pixels"), nb::arg("photons").noconvert(),
+           nb::arg("derivatives").noconvert())
       .def("pixel_factors", &HostScene::factors, nb::arg("omega_p").noconvert(), nb::arg("cos_two_theta").noconvert(),
            "Fill solid angle times polarization factor, and the cosine of the scattering angle, of each pixel's "
            "centre.");

@@ -3,6 +3,7 @@
 #include "bragg_host.hpp"
 #include "exafel/bragg_sinks.hpp"
 #include "exafel/lanes.hpp"
+#include "for_shape.hpp"
 
 namespace exafel {
 namespace EXAFEL_ISA {
@@ -13,32 +14,13 @@ using Geometry = Lanes<double, pixel_group>;
 template <class Real>
 using ChannelLanes = Lanes<Real, sizeof(Real) == 8 ? 8 : 16>;
 
-// Calls work(std::integral_constant-like<shape>) for the scene's shape.
-template <Shape shape>
-struct Constant {
-  static constexpr Shape value = shape;
-};
-template <class Work>
-Int64 for_shape(Shape shape, const Work& work) {
-  switch (shape) {
-    case Shape::square:
-      return work(Constant<Shape::square>());
-    case Shape::round:
-      return work(Constant<Shape::round>());
-    case Shape::tophat:
-      return work(Constant<Shape::tophat>());
-    default:
-      return work(Constant<Shape::gauss>());
-  }
-}
-
-inline const double* numbers_of(const double* panels, int panel) {
+inline const double *numbers_of(const double *panels, int panel) {
   return panels + static_cast<Int64>(panel) * panel_numbers;
 }
 
 template <Shape shape, class Real>
-Int64 rows_of(const Scene<Real>& scene, const PixelRows& rows, double* image) {
-  const double* numbers = numbers_of(scene.panels, rows.panel);
+Int64 rows_of(const Scene<Real> &scene, const PixelRows &rows, double *image) {
+  const double *numbers = numbers_of(scene.panels, rows.panel);
   const int n_fast = static_cast<int>(numbers[11]), n_groups = (n_fast + pixel_group - 1) / pixel_group;
   const Panel<Geometry> panel = panel_of(numbers, scene.beam, Geometry(0.0));
   const double factor = photon_factor(scene);
@@ -50,7 +32,7 @@ Int64 rows_of(const Scene<Real>& scene, const PixelRows& rows, double* image) {
       const int fast = group * pixel_group;
       for (int i = 0; i < pixel_group; ++i) photons[i] = 0;
       each_term(scene, panel, Geometry(fast + 0.5) + Geometry::ramp(), Geometry(slow + 0.5), sink);
-      double* out = image + static_cast<Int64>(slow) * n_fast + fast;
+      double *out = image + static_cast<Int64>(slow) * n_fast + fast;
       for (int i = 0; i < pixel_group && fast + i < n_fast; ++i) out[i] += factor * photons[i];
     }
   return sink.n_terms;
@@ -58,8 +40,8 @@ Int64 rows_of(const Scene<Real>& scene, const PixelRows& rows, double* image) {
 
 // Calls work(first, n, panel, fast, slow) for groups of listed pixels of one panel; places past `n` repeat a pixel.
 template <class G, class Real, class Work>
-void each_group(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, Int64 end, const G& shift,
-                const Work& work) {
+void each_group(const Scene<Real> &scene, const PixelList &pixels, Int64 begin, Int64 end, const G &shift,
+                const Work &work) {
   int current = -1;
   Panel<G> panel{};
   for (Int64 first = begin; first < end;) {
@@ -69,7 +51,7 @@ void each_group(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, 
     int n = 0;
     for (int i = 0; i < pixel_group; ++i) {
       if (n == i && first + i < end && pixels.where[3 * (first + i)] == number) ++n;
-      const int* where = pixels.where + 3 * (first + (i < n ? i : 0));
+      const int *where = pixels.where + 3 * (first + (i < n ? i : 0));
       fast[i] = where[1] + 0.5;
       slow[i] = where[2] + 0.5;
     }
@@ -79,8 +61,8 @@ void each_group(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, 
 }
 
 template <Shape shape, class Real>
-Int64 gradients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, Int64 end, double* photons,
-                   double* derivatives) {
+Int64 gradients_of(const Scene<Real> &scene, const PixelList &pixels, Int64 begin, Int64 end, double *photons,
+                   double *derivatives) {
   using G = Dual<Geometry, 1>;
   using Sink = GradientSink<shape, ChannelLanes<Real>, Real>;
   typename Sink::Result results[pixel_group];
@@ -88,8 +70,8 @@ Int64 gradients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 begi
   const double factor = common_factor(scene);
   const G shift = G::variable(Geometry(0.0), 0);
   each_group(scene, pixels, begin, end, shift,
-             [&](Int64 first, int n, const Panel<G>& panel, const G& fast, const G& slow) {
-               for (auto& result : results) result = typename Sink::Result(0.0);
+             [&](Int64 first, int n, const Panel<G> &panel, const G &fast, const G &slow) {
+               for (auto &result : results) result = typename Sink::Result(0.0);
                each_term(scene, panel, fast, slow, sink);
                for (int i = 0; i < n; ++i) {
                  photons[first + i] = factor * results[i].v;
@@ -100,8 +82,8 @@ Int64 gradients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 begi
 }
 
 template <Shape shape, class Real>
-Int64 coefficients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, Int64 end,
-                      const CoefficientLists& lists) {
+Int64 coefficients_of(const Scene<Real> &scene, const PixelList &pixels, Int64 begin, Int64 end,
+                      const CoefficientLists &lists) {
   Coefficients found[pixel_group];
   int index[pixel_group * 64];
   double value[pixel_group * 64];
@@ -109,7 +91,7 @@ Int64 coefficients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 b
   CoefficientSink<shape, ChannelLanes<Real>, Real> sink{scene, found, 0};
   const double factor = photon_factor(scene);
   each_group(scene, pixels, begin, end, Geometry(0.0),
-             [&](Int64 first, int n, const Panel<Geometry>& panel, const Geometry& fast, const Geometry& slow) {
+             [&](Int64 first, int n, const Panel<Geometry> &panel, const Geometry &fast, const Geometry &slow) {
                for (int i = 0; i < pixel_group; ++i) found[i] = {0, room, index + 64 * i, value + 64 * i};
                each_term(scene, panel, fast, slow, sink);
                for (int i = 0; i < n; ++i) {
@@ -126,17 +108,17 @@ Int64 coefficients_of(const Scene<Real>& scene, const PixelList& pixels, Int64 b
 }  // namespace
 
 #define EXAFEL_DEFINE_BRAGG_OF(Real)                                                                                \
-  Int64 bragg_rows(const Scene<Real>& scene, const PixelRows& rows, double* image) {                                \
+  Int64 bragg_rows(const Scene<Real> &scene, const PixelRows &rows, double *image) {                                \
     return for_shape(scene.shape, [&](auto shape) { return rows_of<decltype(shape)::value>(scene, rows, image); }); \
   }                                                                                                                 \
-  Int64 bragg_gradients(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, Int64 end, double* photons, \
-                        double* derivatives) {                                                                      \
+  Int64 bragg_gradients(const Scene<Real> &scene, const PixelList &pixels, Int64 begin, Int64 end, double *photons, \
+                        double *derivatives) {                                                                      \
     return for_shape(scene.shape, [&](auto shape) {                                                                 \
       return gradients_of<decltype(shape)::value>(scene, pixels, begin, end, photons, derivatives);                 \
     });                                                                                                             \
   }                                                                                                                 \
-  Int64 bragg_coefficients(const Scene<Real>& scene, const PixelList& pixels, Int64 begin, Int64 end,               \
-                           const CoefficientLists& lists) {                                                         \
+  Int64 bragg_coefficients(const Scene<Real> &scene, const PixelList &pixels, Int64 begin, Int64 end,               \
+                           const CoefficientLists &lists) {                                                         \
     return for_shape(scene.shape, [&](auto shape) {                                                                 \
       return coefficients_of<decltype(shape)::value>(scene, pixels, begin, end, lists);                             \
     });                                                                                                             \
@@ -145,12 +127,12 @@ EXAFEL_DEFINE_BRAGG_OF(double)
 EXAFEL_DEFINE_BRAGG_OF(float)
 #undef EXAFEL_DEFINE_BRAGG_OF
 
-void pixel_factors(const Scene<double>& scene, const PixelFactors& result) {
+void pixel_factors(const Scene<double> &scene, const PixelFactors &result) {
   const double direction[direction_numbers] = {scene.beam[0], scene.beam[1], scene.beam[2], 1.0};
   const Beam<double> beam = beam_along<double>(scene, direction);
   Int64 i = 0;
   for (int number = 0; number < scene.n_panels; ++number) {
-    const double* numbers = numbers_of(scene.panels, number);
+    const double *numbers = numbers_of(scene.panels, number);
     const Panel<double> panel = panel_of(numbers, scene.beam, 0.0);
     for (int slow = 0; slow < static_cast<int>(numbers[12]); ++slow)
       for (int fast = 0; fast < static_cast<int>(numbers[11]); ++fast, ++i) {

@@ -32,7 +32,7 @@ struct Target {
   Vec middle;
   double cosine, sine;  // of the cone's half angle
 
-  Target(const double* numbers, const double* beam)
+  Target(const double *numbers, const double *beam)
       : panel(panel_of(numbers, beam, 0.0)),
         to_panel(inverse(transpose(Mat{{panel.fast, panel.slow, panel.origin}}))),
         n_fast(static_cast<int>(numbers[11])),
@@ -46,13 +46,13 @@ struct Target {
   }
 
   // Whether a ray (a unit vector) that may be off by a small angle can meet the panel.
-  bool near(const Vec& ray, double angle) const { return dot(middle, ray) >= cosine - (sine + angle) * angle; }
+  bool near(const Vec &ray, double angle) const { return dot(middle, ray) >= cosine - (sine + angle) * angle; }
 };
 
 template <class Real>
 class Marker {
  public:
-  Marker(const Scene<Real>& scene, WindowMarks& marks) : scene_(scene), marks_(marks) {
+  Marker(const Scene<Real> &scene, WindowMarks &marks) : scene_(scene), marks_(marks) {
     const Mat mean = mat3<double>(scene.mean_block);
     columns_ = inverse(mean);
     spread_ = transpose(columns_);
@@ -62,7 +62,7 @@ class Marker {
       if (half > 0.5) corner = std::sqrt(3.0);  // the nearest index ends it: a box, which an ellipsoid has to hold
       spread_.rows[i] = std::min(half, 0.5) * spread_.rows[i];
     }
-    for (auto& row : spread_.rows) {
+    for (auto &row : spread_.rows) {
       row = corner * row;
       widest_ += dot(row, row);
     }
@@ -82,8 +82,8 @@ class Marker {
   }
 
   void mark(Int64 h0, Int64 h1) {
-    const Table& table = scene_.table;
-    const double* values = table.values + h0 * table.n[1] * table.n[2];
+    const Table &table = scene_.table;
+    const double *values = table.values + h0 * table.n[1] * table.n[2];
     const bool all = scene_.channels.n_tables > 1;
     for (Int64 h = h0; h < h1; ++h)
       for (Int64 k = 0; k < table.n[1]; ++k)
@@ -100,7 +100,7 @@ class Marker {
  private:
   // Wave numbers between which the Ewald sphere passes within `width` of q, cut to the spectrum; false where none.
   // The distance e from the sphere follows from |x k + q| = x + e, so x = (q^2 - e^2) / (2 (e - k q)).
-  bool excited(const Vec& k_in, const Vec& q, double width, double* low, double* high) const {
+  bool excited(const Vec &k_in, const Vec &q, double width, double *low, double *high) const {
     *low = scene_.channels.first;
     *high = scene_.channels.last;
     const double kq = dot(k_in, q), outer = dot(q, q) - width * width;
@@ -111,7 +111,7 @@ class Marker {
     return *low <= *high;
   }
 
-  void reflection(const Vec& k_in, const Spot& spot) {
+  void reflection(const Vec &k_in, const Spot &spot) {
     double low, high;
     if (!excited(k_in, spot.q, widest_ + spot.mosaic, &low, &high)) return;
     const Vec s1 = (low + high) / 2 * k_in + spot.q;
@@ -121,7 +121,7 @@ class Marker {
     const Vec ray = (1 / length) * s1;
     const double angle = (widest_ + spot.mosaic) / length + (high - low) / length;
     for (std::size_t i = 0; i < targets_.size(); ++i) {
-      const Target& target = targets_[i];
+      const Target &target = targets_[i];
       if (!target.near(ray, angle)) continue;
       Box box;
       if (!grow(&box, target, k_in, spot, low) || !grow(&box, target, k_in, spot, high)) continue;
@@ -131,13 +131,13 @@ class Marker {
   }
 
   // Grows the box by where the reflection falls with wave number x, plus the half width of its maximum there.
-  bool grow(Box* box, const Target& target, const Vec& k_in, const Spot& spot, double x) const {
-    const Panel<double>& panel = target.panel;
+  bool grow(Box *box, const Target &target, const Vec &k_in, const Spot &spot, double x) const {
+    const Panel<double> &panel = target.panel;
     const Vec s1 = x * k_in + spot.q;
     const Vec p = target.to_panel * s1;
     if (p.z <= 1e-6 * norm(s1)) return false;
     const double fast = p.x / p.z, slow = p.y / p.z;
-    const Mat& map = target.to_panel;
+    const Mat &map = target.to_panel;
     const Vec d_fast = (1 / p.z) * (map.rows[0] - fast * map.rows[2]),
               d_slow = (1 / p.z) * (map.rows[1] - slow * map.rows[2]);
     // A tenth and a pixel more: the widths are linear in the distance from the centre, the projection is not quite.
@@ -156,7 +156,7 @@ class Marker {
     return true;
   }
 
-  static void fill(const Target& target, const Box& box, unsigned char* marks) {
+  static void fill(const Target &target, const Box &box, unsigned char *marks) {
     const int n_groups = (target.n_fast + pixel_group - 1) / pixel_group;
     const auto cut = [](double value, int n) {
       return static_cast<int>(std::min(std::max(value, 0.0), static_cast<double>(n)));
@@ -168,8 +168,8 @@ class Marker {
       for (int group = group0; group < group1; ++group) marks[static_cast<Int64>(slow) * n_groups + group] = 1;
   }
 
-  const Scene<Real>& scene_;
-  WindowMarks& marks_;
+  const Scene<Real> &scene_;
+  WindowMarks &marks_;
   Mat columns_{}, spread_{};  // rows of spread_: a*/Na, b*/Nb, c*/Nc times the radius of the cut
   double widest_ = 0, turn_ = 0;
   std::vector<Target> targets_;
@@ -177,10 +177,10 @@ class Marker {
 
 }  // namespace
 
-WindowMarks::WindowMarks(const double* panels, int n_panels) {
+WindowMarks::WindowMarks(const double *panels, int n_panels) {
   Int64 count = 0;
   for (int i = 0; i < n_panels; ++i) {
-    const double* numbers = panels + static_cast<Int64>(i) * panel_numbers;
+    const double *numbers = panels + static_cast<Int64>(i) * panel_numbers;
     first.push_back(count);
     count += (static_cast<Int64>(numbers[11]) + pixel_group - 1) / pixel_group * static_cast<Int64>(numbers[12]);
   }
@@ -188,10 +188,10 @@ WindowMarks::WindowMarks(const double* panels, int n_panels) {
 }
 
 template <class Real>
-void mark_windows(const Scene<Real>& scene, Int64 h0, Int64 h1, WindowMarks& marks) {
+void mark_windows(const Scene<Real> &scene, Int64 h0, Int64 h1, WindowMarks &marks) {
   Marker<Real>(scene, marks).mark(h0, h1);
 }
-template void mark_windows(const Scene<double>& scene, Int64 h0, Int64 h1, WindowMarks& marks);
-template void mark_windows(const Scene<float>& scene, Int64 h0, Int64 h1, WindowMarks& marks);
+template void mark_windows(const Scene<double> &scene, Int64 h0, Int64 h1, WindowMarks &marks);
+template void mark_windows(const Scene<float> &scene, Int64 h0, Int64 h1, WindowMarks &marks);
 
 }  // namespace exafel

@@ -22,13 +22,13 @@ constexpr double round_factor = 0.723601254558268;
 // N dh for wave number centre + offset: how far it misses the reflection, in widths of the lattice's maximum.
 // `miss` is dh at the central wave number, u = (a, b, c)(k_out - k_in).
 template <class T>
-EXAFEL_HD Vec3<T> misses(const Vec3<T>& n, const Vec3<T>& miss, const Vec3<T>& u, const T& offset) {
+EXAFEL_HD Vec3<T> misses(const Vec3<T> &n, const Vec3<T> &miss, const Vec3<T> &u, const T &offset) {
   return {n.x * (miss.x + offset * u.x), n.y * (miss.y + offset * u.y), n.z * (miss.z + offset * u.z)};
 }
 
 // sin(pi N d) / (N sin(pi d)) with y = N d: the interference of N cells along one axis. Near its maximum by its series.
 template <class T>
-EXAFEL_HD T grating(const T& n, const T& y) {
+EXAFEL_HD T grating(const T &n, const T &y) {
   const T angle = T(pi) * y, small = angle / n;
   const T ratio = sine(angle) / (n * sine(small) + T(1e-30));
   const T square = small * small, n2 = n * n;
@@ -38,7 +38,7 @@ EXAFEL_HD T grating(const T& n, const T& y) {
 
 // 3 (sin r - r cos r) / r^3, the transform of a ball, of r^2. Its series is sum_k 3 (-1)^k (2k + 2) / (2k + 3)! r^2k.
 template <class T>
-EXAFEL_HD T ball(const T& r2) {
+EXAFEL_HD T ball(const T &r2) {
   const T r = square_root(r2 + T(1e-30));
   const T closed = T(3.0) * (sine(r) - r * cosine(r)) / (r * r2 + T(1e-30));
   T series = T(1.0 / 31135104000.0);
@@ -53,7 +53,7 @@ EXAFEL_HD T ball(const T& r2) {
 
 // (F_latt / (Na Nb Nc))^2 of the crystal's shape, y = N dh.
 template <Shape shape, class T>
-EXAFEL_HD T lattice_factor(const Vec3<T>& n, const Vec3<T>& y) {
+EXAFEL_HD T lattice_factor(const Vec3<T> &n, const Vec3<T> &y) {
   if (shape == Shape::gauss) return exp_decay(T(-2 / gauss_width) * dot(y, y));
   if (shape == Shape::square) {
     const T f = grating(n.x, y.x) * grating(n.y, y.y) * grating(n.z, y.z);
@@ -84,7 +84,7 @@ struct Panel {
 
 // From its numbers; `shift` moves it along `beam`.
 template <class T>
-EXAFEL_HD Panel<T> panel_of(const double* p, const double* beam, const T& shift) {
+EXAFEL_HD Panel<T> panel_of(const double *p, const double *beam, const T &shift) {
   const Vec3<T> fast = vec3<T>(p + 3), slow = vec3<T>(p + 6);
   const Vec3<double> along = cross(vec3<double>(p + 3), vec3<double>(p + 6));
   const double side = dot(vec3<double>(p), along) < 0 ? -1.0 : 1.0;  // the normal points away from the sample
@@ -111,7 +111,7 @@ struct Ray {
 // azimuth from the polarization axis. With e and m the components of k_out along that axis and across it, both normal
 // to the beam, sin^2(2 theta) = e^2 + m^2 and cos(2 psi) sin^2(2 theta) = e^2 - m^2: no angle has to be computed.
 template <class T>
-EXAFEL_HD T polarization_factor(const Beam<T>& beam, const Vec3<T>& k_out) {
+EXAFEL_HD T polarization_factor(const Beam<T> &beam, const Vec3<T> &k_out) {
   const T c = dot(k_out, beam.direction);
   const T e = dot(k_out, beam.polarization_axis);
   const T m = dot(k_out, cross(beam.direction, beam.polarization_axis));
@@ -120,7 +120,7 @@ EXAFEL_HD T polarization_factor(const Beam<T>& beam, const Vec3<T>& k_out) {
 
 // (fast, slow) in pixels, the centre of the first pixel at (0.5, 0.5); `depth` behind the sensor's surface, mm.
 template <class T>
-EXAFEL_HD Ray<T> ray_to(const Panel<T>& panel, const T& fast, const T& slow, const T& depth) {
+EXAFEL_HD Ray<T> ray_to(const Panel<T> &panel, const T &fast, const T &slow, const T &depth) {
   const Vec3<T> lab = panel.origin + (fast * panel.pixel_fast) * panel.fast + (slow * panel.pixel_slow) * panel.slow +
                       depth * panel.normal;
   const T length = norm(lab);
@@ -129,13 +129,13 @@ EXAFEL_HD Ray<T> ray_to(const Panel<T>& panel, const T& fast, const T& slow, con
 
 // Omega = pixel^2 / L^2 times the cosine of the angle of incidence.
 template <class T>
-EXAFEL_HD T solid_angle(const Panel<T>& panel, const Ray<T>& ray, const T& depth) {
+EXAFEL_HD T solid_angle(const Panel<T> &panel, const Ray<T> &ray, const T &depth) {
   return panel.pixel_fast * panel.pixel_slow * (panel.close + depth) / (ray.length * ray.length * ray.length);
 }
 
 // The fraction of photons that layer `layer` of `n_layers` absorbs: they pass through it at an angle (parallax).
 template <class T>
-EXAFEL_HD T absorbed_in_layer(const Panel<T>& panel, const Ray<T>& ray, int layer, int n_layers) {
+EXAFEL_HD T absorbed_in_layer(const Panel<T> &panel, const Ray<T> &ray, int layer, int n_layers) {
   const T path = panel.absorption * panel.thickness / (T(1.0 * n_layers) * dot(ray.direction, panel.normal));
   return exp_decay(T(-1.0 * layer) * path) * (T(1.0) - exp_decay(-path));
 }

@@ -11,8 +11,8 @@ template <class G>
 struct Pixels {
   static constexpr int width = G::width;
   using Value = G;
-  static EXAFEL_HD const G& value(const G& a) { return a; }
-  static EXAFEL_HD double lane(const G& a, int i) { return a[i]; }
+  static EXAFEL_HD const G &value(const G &a) { return a; }
+  static EXAFEL_HD double lane(const G &a, int i) { return a[i]; }
 };
 template <>
 struct Pixels<double> {
@@ -25,8 +25,8 @@ template <class G, int N>
 struct Pixels<Dual<G, N>> {
   static constexpr int width = Pixels<G>::width;
   using Value = G;
-  static EXAFEL_HD const G& value(const Dual<G, N>& a) { return a.v; }
-  static EXAFEL_HD Dual<double, N> lane(const Dual<G, N>& a, int i) {
+  static EXAFEL_HD const G &value(const Dual<G, N> &a) { return a.v; }
+  static EXAFEL_HD Dual<double, N> lane(const Dual<G, N> &a, int i) {
     Dual<double, N> r;
     r.v = Pixels<G>::lane(a.v, i);
     for (int k = 0; k < N; ++k) r.d[k] = Pixels<G>::lane(a.d[k], i);
@@ -34,21 +34,21 @@ struct Pixels<Dual<G, N>> {
   }
 };
 template <class G>
-EXAFEL_HD Vec3<typename Pixels<G>::Value> values(const Vec3<G>& a) {
+EXAFEL_HD Vec3<typename Pixels<G>::Value> values(const Vec3<G> &a) {
   return {Pixels<G>::value(a.x), Pixels<G>::value(a.y), Pixels<G>::value(a.z)};
 }
 template <class G>
-EXAFEL_HD auto lane_of(const Vec3<G>& a, int i) -> Vec3<decltype(Pixels<G>::lane(a.x, i))> {
+EXAFEL_HD auto lane_of(const Vec3<G> &a, int i) -> Vec3<decltype(Pixels<G>::lane(a.x, i))> {
   return {Pixels<G>::lane(a.x, i), Pixels<G>::lane(a.y, i), Pixels<G>::lane(a.z, i)};
 }
 
 template <class Real>
-EXAFEL_HD Int64 table_stride(const Scene<Real>& scene) {
+EXAFEL_HD Int64 table_stride(const Scene<Real> &scene) {
   return scene.table.n[0] * scene.table.n[1] * scene.table.n[2];
 }
 
 // Position of a reflection in the table, or -1.
-EXAFEL_HD Int64 table_index(const Table& table, const Vec3<double>& hkl) {
+EXAFEL_HD Int64 table_index(const Table &table, const Vec3<double> &hkl) {
   const Int64 h = static_cast<Int64>(hkl.x) - table.first[0], k = static_cast<Int64>(hkl.y) - table.first[1],
               l = static_cast<Int64>(hkl.z) - table.first[2];
   if (h < 0 || k < 0 || l < 0 || h >= table.n[0] || k >= table.n[1] || l >= table.n[2]) return -1;
@@ -57,12 +57,12 @@ EXAFEL_HD Int64 table_index(const Table& table, const Vec3<double>& hkl) {
 
 // What all terms share but (Na Nb Nc)^2: scale / (n_os^2 n_m).
 template <class Real>
-EXAFEL_HD double common_factor(const Scene<Real>& scene) {
+EXAFEL_HD double common_factor(const Scene<Real> &scene) {
   return scene.scale / (static_cast<double>(scene.oversample) * scene.oversample * scene.n_blocks);
 }
 
 template <class T, class Real>
-EXAFEL_HD Beam<T> beam_along(const Scene<Real>& scene, const double* direction) {
+EXAFEL_HD Beam<T> beam_along(const Scene<Real> &scene, const double *direction) {
   const Vec3<double> along = vec3<double>(direction), field = vec3<double>(scene.polarization_axis);
   const Vec3<double> across = field - dot(field, along) * along;
   const Vec3<double> axis = (1 / norm(across)) * across;
@@ -72,8 +72,8 @@ EXAFEL_HD Beam<T> beam_along(const Scene<Real>& scene, const double* direction) 
 // A lower bound of |N dh|^2 over the spectrum, whichever reflections are the nearest. `slack` is how far the
 // components of u may be from those given.
 template <class G, class Real>
-EXAFEL_HD G least_miss(const Scene<Real>& scene, const Vec3<G>& u, const Vec3<G>& slack) {
-  const Channels<Real>& channels = scene.channels;
+EXAFEL_HD G least_miss(const Scene<Real> &scene, const Vec3<G> &u, const Vec3<G> &slack) {
+  const Channels<Real> &channels = scene.channels;
   const G centre(channels.centre), last(channels.last);
   const G half(larger(channels.last - channels.centre, channels.centre - channels.first));
   const G us[3] = {u.x, u.y, u.z}, slacks[3] = {slack.x, slack.y, slack.z};
@@ -91,8 +91,8 @@ EXAFEL_HD G least_miss(const Scene<Real>& scene, const Vec3<G>& u, const Vec3<G>
 // for each reflection near enough: weight is Omega P A times the direction's, dk = k_out - k_in, both of number type G
 // for all pixels, u = (a, b, c) dk of pixel `lane`.
 template <class G, class Real, class Sink>
-EXAFEL_HD_CALL void each_term(const Scene<Real>& scene, const Panel<G>& panel, const G& fast, const G& slow,
-                              Sink& sink) {
+EXAFEL_HD_CALL void each_term(const Scene<Real> &scene, const Panel<G> &panel, const G &fast, const G &slow,
+                              Sink &sink) {
   using P = Pixels<G>;
   using V = typename P::Value;
   const Vec3<double> n = vec3<double>(scene.n_cells);
@@ -106,7 +106,7 @@ EXAFEL_HD_CALL void each_term(const Scene<Real>& scene, const Panel<G>& panel, c
     G factor = solid_angle(panel, ray, depth);
     if (scene.n_layers > 0) factor = factor * absorbed_in_layer(panel, ray, layer, layers);
     for (int number = 0; number < scene.n_directions; ++number) {
-      const double* direction = scene.directions + number * direction_numbers;
+      const double *direction = scene.directions + number * direction_numbers;
       const Beam<G> beam = beam_along<G>(scene, direction);
       const Vec3<G> dk = ray.direction - beam.direction;
       const Vec3<V> dk_value = values(dk);
@@ -126,7 +126,7 @@ EXAFEL_HD_CALL void each_term(const Scene<Real>& scene, const Panel<G>& panel, c
           if (!(Pixels<V>::lane(least, lane) < scene.limit)) continue;
           const Vec3<double> u_lane = lane_of(u, lane);
           each_reflection(scene.channels, n, u_lane, scene.limit,
-                          [&](const Piece& piece) { sink.reflection(lane, block, weight, dk, u_lane, piece); });
+                          [&](const Piece &piece) { sink.reflection(lane, block, weight, dk, u_lane, piece); });
         }
       }
     }

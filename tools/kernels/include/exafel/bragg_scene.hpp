@@ -27,37 +27,37 @@ template <class Real>
 struct Channels {
   int n;
   double centre, first, last;  // wave numbers
-  const double* wave_numbers;  // (n)
-  const Real* offsets;         // (padded): x - centre
-  const Real* weights;         // (padded)
-  const Real* slopes;          // (2, padded): dx/d(offset of wavelengths), dx/d(scale of wavelengths)
+  const double *wave_numbers;  // (n)
+  const Real *offsets;         // (padded): x - centre
+  const Real *weights;         // (padded)
+  const Real *slopes;          // (2, padded): dx/d(offset of wavelengths), dx/d(scale of wavelengths)
   int stride;                  // of slopes and bases
-  const int* buckets;          // (n_buckets + 1): the first channel not below each of even steps from `first` to `last`
+  const int *buckets;          // (n_buckets + 1): the first channel not below each of even steps from `first` to `last`
   int n_buckets;
   // |F(hkl, s)|^2 = sum_k table[k](hkl) bases[k](s). One table, no bases: the same in all channels.
   int n_tables;
-  const Real* bases;  // (n_tables, padded)
+  const Real *bases;  // (n_tables, padded)
 };
 
 // Squared structure factors of all indices, from `first` on; zero outside.
 struct Table {
-  const double* values;  // (n_tables, n[0], n[1], n[2])
+  const double *values;  // (n_tables, n[0], n[1], n[2])
   Int64 first[3], n[3];
 };
 
 template <class Real>
 struct Scene {
   int n_panels;
-  const double* panels;  // (n_panels, panel_numbers)
+  const double *panels;  // (n_panels, panel_numbers)
   int n_directions;
-  const double* directions;  // (n_directions, direction_numbers), weights sum to one
+  const double *directions;  // (n_directions, direction_numbers), weights sum to one
   double beam[3];            // unit vector along which the detector is shifted: the mean direction
   double polarization_axis[3];
   double polarization;  // Kahn factor: 1 for fully polarized, 0 for unpolarized
   Channels<Real> channels;
   int n_blocks;
-  const double* blocks;    // (n_blocks, 3, 3): rows a, b, c, angstrom
-  const double* jacobian;  // (n_blocks, 3, 3, n_basis_variables): their derivatives; null without gradients
+  const double *blocks;    // (n_blocks, 3, 3): rows a, b, c, angstrom
+  const double *jacobian;  // (n_blocks, 3, 3, n_basis_variables): their derivatives; null without gradients
   double mean_block[9];
   double block_slack[3];  // no row of a block is farther than this from the mean block's, angstrom
   double n_cells[3];

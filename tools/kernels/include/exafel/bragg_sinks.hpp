@@ -8,15 +8,16 @@ namespace EXAFEL_ISA {
 // Adds photons to `photons[lane]`, which the caller multiplies by photon_factor.
 template <Shape shape, class C, class Real>
 struct PhotonSink {
-  const Scene<Real>& scene;
-  double* photons;
+  const Scene<Real> &scene;
+  double *photons;
   Int64 n_terms;
 
   template <class G>
-  EXAFEL_HD void reflection(int lane, int, const G& weight, const Vec3<G>&, const Vec3<double>& u, const Piece& piece) {
+  EXAFEL_HD void reflection(int lane, int, const G &weight, const Vec3<G> &, const Vec3<double> &u,
+                            const Piece &piece) {
     const Int64 index = table_index(scene.table, piece.hkl);
     if (index < 0) return;
-    const double* f_squared = scene.table.values + index;
+    const double *f_squared = scene.table.values + index;
     n_terms += piece.last - piece.first;
     photons[lane] +=
         Pixels<G>::lane(weight, lane) * channel_sum<shape, C, false>(scene.channels, piece, vec3<double>(scene.n_cells),
@@ -25,7 +26,7 @@ struct PhotonSink {
 };
 
 template <class Real>
-EXAFEL_HD double photon_factor(const Scene<Real>& scene) {
+EXAFEL_HD double photon_factor(const Scene<Real> &scene) {
   const double cells = scene.n_cells[0] * scene.n_cells[1] * scene.n_cells[2];
   return common_factor(scene) * cells * cells;
 }
@@ -35,13 +36,13 @@ EXAFEL_HD double photon_factor(const Scene<Real>& scene) {
 template <Shape shape, class C, class Real>
 struct GradientSink {
   using Result = Dual<double, n_variables>;
-  const Scene<Real>& scene;
-  Result* gradients;
+  const Scene<Real> &scene;
+  Result *gradients;
   Int64 n_terms;
 
   template <class G>
-  EXAFEL_HD void reflection(int lane, int block, const Dual<G, 1>& weight, const Vec3<Dual<G, 1>>& dk,
-                            const Vec3<double>& u, const Piece& piece) {
+  EXAFEL_HD void reflection(int lane, int block, const Dual<G, 1> &weight, const Vec3<Dual<G, 1>> &dk,
+                            const Vec3<double> &u, const Piece &piece) {
     const Int64 index = table_index(scene.table, piece.hkl);
     if (index < 0 || !(scene.table.values[index] > 0 || scene.channels.n_tables > 1)) return;
     n_terms += piece.last - piece.first;
@@ -55,9 +56,9 @@ struct GradientSink {
     const Dual<double, 1> w = Pixels<Dual<G, 1>>::lane(weight, lane);
     const Vec3<Dual<double, 1>> k = lane_of(dk, lane);
     const double ks[3] = {k.x.v, k.y.v, k.z.v};
-    Result& result = gradients[lane];
+    Result &result = gradients[lane];
     result.v += w.v * sum.v;
-    const double* jacobian = scene.jacobian + 9 * static_cast<Int64>(block) * n_basis_variables;
+    const double *jacobian = scene.jacobian + 9 * static_cast<Int64>(block) * n_basis_variables;
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j) {
         const double slope = w.v * sum.d[i] * ks[j];
@@ -78,25 +79,26 @@ struct GradientSink {
 struct Coefficients {
   int n;  // reflections that the pixel has; those past `room` are counted, not kept
   int room;
-  int* index;     // (room): position in the table
-  double* value;  // (room)
+  int *index;     // (room): position in the table
+  double *value;  // (room)
 };
 
 template <Shape shape, class C, class Real>
 struct CoefficientSink {
-  const Scene<Real>& scene;
-  Coefficients* lists;
+  const Scene<Real> &scene;
+  Coefficients *lists;
   Int64 n_terms;
 
   template <class G>
-  EXAFEL_HD void reflection(int lane, int, const G& weight, const Vec3<G>&, const Vec3<double>& u, const Piece& piece) {
+  EXAFEL_HD void reflection(int lane, int, const G &weight, const Vec3<G> &, const Vec3<double> &u,
+                            const Piece &piece) {
     const Int64 index = table_index(scene.table, piece.hkl);
     if (index < 0) return;
     n_terms += piece.last - piece.first;
     const double one = 1;
     const double value = Pixels<G>::lane(weight, lane) *
                          channel_sum<shape, C, false>(scene.channels, piece, vec3<double>(scene.n_cells), u, &one, 0);
-    Coefficients& list = lists[lane];
+    Coefficients &list = lists[lane];
     int i = 0;
     while (i < list.n && i < list.room && list.index[i] != index) ++i;
     if (i == list.n && i < list.room) {

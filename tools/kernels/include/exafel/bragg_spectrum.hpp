@@ -8,7 +8,7 @@ namespace EXAFEL_ISA {
 
 // First channel whose wave number is not below x.
 template <class Real>
-EXAFEL_HD int lower_channel(const Channels<Real>& channels, double x) {
+EXAFEL_HD int lower_channel(const Channels<Real> &channels, double x) {
   if (!(x > channels.first)) return 0;
   if (x > channels.last) return channels.n;
   const double step = (x - channels.first) / (channels.last - channels.first) * channels.n_buckets;
@@ -26,8 +26,8 @@ struct Piece {
 // Calls visit(piece) for each reflection that a pixel meets along the spectrum; u = (a, b, c)(k_out - k_in). In x, h is
 // a straight line and |N (x u - hkl)|^2 a parabola, so all are intervals.
 template <class Real, class Visit>
-EXAFEL_HD void each_reflection(const Channels<Real>& channels, const Vec3<double>& n, const Vec3<double>& u,
-                               double limit, Visit&& visit) {
+EXAFEL_HD void each_reflection(const Channels<Real> &channels, const Vec3<double> &n, const Vec3<double> &u,
+                               double limit, Visit &&visit) {
   const Vec3<double> nu = times(n, u);
   const double v2 = dot(nu, nu);
   if (!(v2 > 0)) return;
@@ -59,18 +59,18 @@ template <class C>
 struct Group {
   using Real = typename C::Real;
   static constexpr int width = C::width;
-  static EXAFEL_HD C load(const Real* p) { return C::load(p); }
+  static EXAFEL_HD C load(const Real *p) { return C::load(p); }
   // Weights of channels from `index` on, those from `last` on left out.
-  static EXAFEL_HD C until(const C& weights, int index, int last) {
+  static EXAFEL_HD C until(const C &weights, int index, int last) {
     return index + width <= last ? weights : weights.where_below(C::ramp(), static_cast<Real>(last - index));
   }
-  static EXAFEL_HD double sum(const C& a) { return a.sum(); }
+  static EXAFEL_HD double sum(const C &a) { return a.sum(); }
 };
 template <class R>
 struct PlainGroup {
   using Real = R;
   static constexpr int width = 1;
-  static EXAFEL_HD R load(const R* p) { return *p; }
+  static EXAFEL_HD R load(const R *p) { return *p; }
   static EXAFEL_HD R until(R weight, int, int) { return weight; }
   static EXAFEL_HD double sum(R a) { return a; }
 };
@@ -87,29 +87,29 @@ struct Number;
 template <class C>
 struct Number<C, false> {
   using type = C;
-  static EXAFEL_HD C variable(const C& value, int, const C&) { return value; }
+  static EXAFEL_HD C variable(const C &value, int, const C &) { return value; }
   template <class Real>
-  static EXAFEL_HD C offset(const Channels<Real>& channels, int index) {
+  static EXAFEL_HD C offset(const Channels<Real> &channels, int index) {
     return Group<C>::load(channels.offsets + index);
   }
   using Sum = double;
-  static EXAFEL_HD Sum sum(const type& a) { return Group<C>::sum(a); }
+  static EXAFEL_HD Sum sum(const type &a) { return Group<C>::sum(a); }
 };
 template <class C>
 struct Number<C, true> {
   using type = Dual<C, n_inner>;
-  static EXAFEL_HD type variable(const C& value, int index, const C& slope) {
+  static EXAFEL_HD type variable(const C &value, int index, const C &slope) {
     return type::variable(value, index, slope);
   }
   template <class Real>
-  static EXAFEL_HD type offset(const Channels<Real>& channels, int index) {
+  static EXAFEL_HD type offset(const Channels<Real> &channels, int index) {
     type x(Group<C>::load(channels.offsets + index));
     x.d[6] = Group<C>::load(channels.slopes + index);
     x.d[7] = Group<C>::load(channels.slopes + channels.stride + index);
     return x;
   }
   using Sum = Dual<double, n_inner>;
-  static EXAFEL_HD Sum sum(const type& a) {
+  static EXAFEL_HD Sum sum(const type &a) {
     Sum r(Group<C>::sum(a.v));
     for (int i = 0; i < n_inner; ++i) r.d[i] = Group<C>::sum(a.d[i]);
     return r;
@@ -119,9 +119,9 @@ struct Number<C, true> {
 // sum_s w_s |F(s)|^2 (F_latt / Na Nb Nc)^2 over the channels of a piece. `f_squared` points to the reflection in the
 // first table; with several, the next are `table_stride` apart. C is what is computed at once.
 template <Shape shape, class C, bool gradients, class Real>
-EXAFEL_HD typename Number<C, gradients>::Sum channel_sum(const Channels<Real>& channels, const Piece& piece,
-                                                         const Vec3<double>& n, const Vec3<double>& u,
-                                                         const double* f_squared, Int64 table_stride) {
+EXAFEL_HD typename Number<C, gradients>::Sum channel_sum(const Channels<Real> &channels, const Piece &piece,
+                                                         const Vec3<double> &n, const Vec3<double> &u,
+                                                         const double *f_squared, Int64 table_stride) {
   using N = Number<C, gradients>;
   using D = typename N::type;
   const Vec3<double> miss = channels.centre * u - piece.hkl;

@@ -8,7 +8,7 @@ namespace EXAFEL_ISA {
 // Columns a, b, c of a cell (angstrom, radians) in its own frame: a along x, b in the plane of x and y, as the PDB has
 // it.
 template <class T>
-EXAFEL_HD Mat3<T> orthogonalization(const T* cell) {
+EXAFEL_HD Mat3<T> orthogonalization(const T *cell) {
   const T ca = cosine(cell[3]), cb = cosine(cell[4]), cg = cosine(cell[5]), sg = sine(cell[5]);
   const T across = (ca - cb * cg) / sg;
   const T up = square_root(T(1.0) - cb * cb - across * across);
@@ -19,7 +19,7 @@ EXAFEL_HD Mat3<T> orthogonalization(const T* cell) {
 // Rotation by the vector v: about it, by its length in radians, which is below one (Rodrigues; the functions of the
 // angle by their series in its square, which have derivatives at zero too).
 template <class T>
-EXAFEL_HD Mat3<T> rotation(const Vec3<T>& v) {
+EXAFEL_HD Mat3<T> rotation(const Vec3<T> &v) {
   const T square = dot(v, v);
   T sinc(0.0), versine(0.0);
   for (int k = 8; k >= 0; --k) {
@@ -39,8 +39,8 @@ EXAFEL_HD Mat3<T> rotation(const Vec3<T>& v) {
 // about the laboratory's axes (radians), U the orientation before them, `spread` the mosaic spread about the axes of
 // the crystal's own frame (radians), and `axis` this block's draw from the distribution of unit spread.
 template <class T>
-EXAFEL_HD Mat3<T> block_basis(const T* turns, const Mat3<T>& orientation, const T* cell, const T* spread,
-                              const double* axis) {
+EXAFEL_HD Mat3<T> block_basis(const T *turns, const Mat3<T> &orientation, const T *cell, const T *spread,
+                              const double *axis) {
   const T zero(0.0);
   const Mat3<T> x = rotation(Vec3<T>{turns[0], zero, zero}), y = rotation(Vec3<T>{zero, turns[1], zero}),
                 z = rotation(Vec3<T>{zero, zero, turns[2]});

@@ -32,7 +32,7 @@ struct Lanes {
   EXAFEL_HD explicit Lanes(Vector x) : v(x) {}
   EXAFEL_HD Real operator[](int lane) const { return v[lane]; }
 
-  static EXAFEL_HD Lanes load(const Real* p) {
+  static EXAFEL_HD Lanes load(const Real *p) {
     Lanes result;
     memcpy(&result.v, p, sizeof result.v);
     return result;
@@ -44,7 +44,7 @@ struct Lanes {
     return result;
   }
   // This where `other` is below `bound`, else zero.
-  EXAFEL_HD Lanes where_below(const Lanes& other, Real bound) const { return Lanes(other.v < bound ? v : Vector{}); }
+  EXAFEL_HD Lanes where_below(const Lanes &other, Real bound) const { return Lanes(other.v < bound ? v : Vector{}); }
 
   EXAFEL_HD Real sum() const {  // in a fixed order, pairs first
     Real parts[W];
@@ -58,33 +58,33 @@ struct Lanes {
 #define EXAFEL_LANES        \
   template <class R, int W> \
   EXAFEL_HD Lanes<R, W>
-EXAFEL_LANES operator+(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v + b.v); }
-EXAFEL_LANES operator-(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v - b.v); }
-EXAFEL_LANES operator-(const Lanes<R, W>& a) { return Lanes<R, W>(-a.v); }
-EXAFEL_LANES operator*(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v * b.v); }
-EXAFEL_LANES operator/(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v / b.v); }
-EXAFEL_LANES smaller(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v < b.v ? a.v : b.v); }
-EXAFEL_LANES larger(const Lanes<R, W>& a, const Lanes<R, W>& b) { return Lanes<R, W>(a.v > b.v ? a.v : b.v); }
-EXAFEL_LANES choose(const Lanes<R, W>& x, double bound, const Lanes<R, W>& below, const Lanes<R, W>& otherwise) {
+EXAFEL_LANES operator+(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v + b.v); }
+EXAFEL_LANES operator-(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v - b.v); }
+EXAFEL_LANES operator-(const Lanes<R, W> &a) { return Lanes<R, W>(-a.v); }
+EXAFEL_LANES operator*(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v * b.v); }
+EXAFEL_LANES operator/(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v / b.v); }
+EXAFEL_LANES smaller(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v < b.v ? a.v : b.v); }
+EXAFEL_LANES larger(const Lanes<R, W> &a, const Lanes<R, W> &b) { return Lanes<R, W>(a.v > b.v ? a.v : b.v); }
+EXAFEL_LANES choose(const Lanes<R, W> &x, double bound, const Lanes<R, W> &below, const Lanes<R, W> &otherwise) {
   return Lanes<R, W>(x.v < Lanes<R, W>(bound).v ? below.v : otherwise.v);
 }
-EXAFEL_LANES magnitude(const Lanes<R, W>& a) { return Lanes<R, W>(a.v < 0 ? -a.v : a.v); }
-EXAFEL_LANES nearest(const Lanes<R, W>& a) {
+EXAFEL_LANES magnitude(const Lanes<R, W> &a) { return Lanes<R, W>(a.v < 0 ? -a.v : a.v); }
+EXAFEL_LANES nearest(const Lanes<R, W> &a) {
   const Lanes<R, W> magic(ExpConstants<R>::magic);
   return (a + magic) - magic;
 }
-EXAFEL_LANES power_of_two(const Lanes<R, W>& shifted) {
+EXAFEL_LANES power_of_two(const Lanes<R, W> &shifted) {
   using L = Lanes<R, W>;
   const auto bits = (reinterpret_cast<typename L::IntVector>(shifted.v) + IntegerLike<R>::bias)
                     << IntegerLike<R>::mantissa;
   return L(reinterpret_cast<typename L::Vector>(bits));
 }
-EXAFEL_LANES exp_decay(const Lanes<R, W>& x) { return exp_of<R>(x); }
+EXAFEL_LANES exp_decay(const Lanes<R, W> &x) { return exp_of<R>(x); }
 #undef EXAFEL_LANES
 
 #define EXAFEL_EACH_LANE(function)                              \
   template <class R, int W>                                     \
-  EXAFEL_HD Lanes<R, W> function(const Lanes<R, W>& a) {        \
+  EXAFEL_HD Lanes<R, W> function(const Lanes<R, W> &a) {        \
     Lanes<R, W> result;                                         \
     for (int i = 0; i < W; ++i) result.v[i] = function(a.v[i]); \
     return result;                                              \

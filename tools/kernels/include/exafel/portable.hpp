@@ -9,6 +9,9 @@
 #if defined(__CUDACC_RTC__) || defined(__HIPCC_RTC__)
 #define EXAFEL_RTC 1
 #else
+#if defined(__HIPCC__)
+#include <hip/hip_runtime.h>
+#endif
 #include <math.h>
 #include <string.h>
 #endif
@@ -116,7 +119,9 @@ EXAFEL_HD T exp_of(T x) {
       1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,      1.0 / 720,
       1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600};
   T p = T(inverse_factorial[Constants::degree]);
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__CUDACC__) || defined(__HIPCC__) || defined(EXAFEL_RTC)
+#pragma unroll
+#elif defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 16
 #endif
   for (int i = Constants::degree - 1; i >= 0; --i) p = p * r + T(inverse_factorial[i]);
