@@ -55,6 +55,11 @@ def options(name, step):
     return [word for path in inputs(step) for word in (name, path)]
 
 
+def role_options(step, *names):
+    """Return what a step reads, one option after the other, as options of its command."""
+    return [word for name, path in zip(names, inputs(step), strict=True) for word in (name, path)]
+
+
 CONFIG, LINKS = checked_config()
 CONFIG_FILE = str(config_path(CONFIG))
 # `exafel` is the one installed beside this Snakemake, whether or not that environment is activated.

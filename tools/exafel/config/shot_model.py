@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from exafel.config.base import Model
-
-
-class PointSpreadConfig(Model):
-    """The detector's point spread: what of a pixel's photons its neighbours get."""
-
-    shape: Literal["gauss", "fiber"] = Field(
-        "gauss", description="A normal distribution, or a fibre optic's long tails."
-    )
-    fwhm_px: float = Field(gt=0, le=20, description="Full width at half maximum, in pixels.")
+from exafel.config.simulate import PsfConfig
 
 
 class PixelModelConfig(Model):
@@ -31,7 +21,7 @@ class PixelModelConfig(Model):
     read_noise_photons: float = Field(0.5, ge=0, description="Read-out noise sigma_r of the variance M + sigma_r^2.")
     photons: float = Field(1e12, gt=0, description="Photons of a pulse where the image file does not tell.")
     beam_size_um: float = Field(3.0, gt=0, description="Side of the focus. Only the scale G depends on it.")
-    point_spread: PointSpreadConfig | None = Field(None, description="The detector's point spread; None: it has none.")
+    psf: PsfConfig | None = Field(None, description="The detector's point spread; none: a photon stays in its pixel.")
     oversample: int = Field(1, ge=1, le=10, description="Subpixels along each side of a pixel.")
     cut: float = Field(15.0, gt=0, le=80, description="Terms below exp(-cut) of a reflection's maximum are left out.")
     mosaic_blocks: int = Field(24, ge=1, description="Blocks that sample the mosaic spread, where there is one.")

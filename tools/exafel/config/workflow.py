@@ -41,6 +41,7 @@ class WorkflowConfig(Model):
     stills: StillsConfig = Field(default_factory=StillsConfig, description="From images to integrated lattices.")
     cells: CellsConfig = Field(default_factory=CellsConfig, description="Statistics of unit cells over shots.")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
+    diffbragg: bool = Field(False, description="After merging, refine against pixels: stage1, predict and stage2.")
     stage1: Stage1Config = Field(
         default_factory=Stage1Config, description="Each shot's model, refined against the pixels of its spots."
     )

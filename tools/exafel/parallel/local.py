@@ -130,6 +130,11 @@ class LocalComm:
         """Sum of an array over ranks, added in rank order."""
         return sum_in_order(self.allgather(value))
 
+    def allreduce_exact(self, value: FloatArray) -> FloatArray:
+        """Sum of an array over ranks."""
+        gathered = self.gather(value)
+        return self.bcast(value if gathered is None else sum_in_order(gathered))
+
     @contextmanager
     def counter(self) -> Iterator[Counter]:
         """Return a counter at 0 that all ranks share."""

@@ -149,6 +149,12 @@ class MpiComm:
         """Sum of an array over ranks, added in rank order."""
         return sum_in_order(self.allgather(value))
 
+    def allreduce_exact(self, value: FloatArray) -> FloatArray:
+        """Sum of an array over ranks, by the library's trees: what each rank sends does not grow with their number."""
+        total = np.empty_like(value)
+        self._comm.Allreduce(np.ascontiguousarray(value), total, op=self._mpi.SUM)
+        return total
+
     @contextmanager
     def counter(self) -> Iterator[Counter]:
         """Return a counter at 0 that all ranks share."""

@@ -73,6 +73,7 @@ def shot_scene(
     """What of a shot the forward model takes as known."""
     experiment = record.experiment
     assert experiment.crystal is not None
+    pixel_size = experiment.detector[0].pixel_size_mm
     return ShotScene(
         detector=experiment.detector,
         beam=replace(experiment.beam, flux=pixels.beam.flux, spectrum=pixels.beam.spectrum),
@@ -81,7 +82,7 @@ def shot_scene(
         fluence_per_m2=pixels.beam.flux / (config.beam_size_um * 1e-6) ** 2,
         options=SceneOptions(oversample=config.oversample, cut=config.cut),
         mosaic_blocks=config.mosaic_blocks if mosaic else 1,
-        spread=None if config.point_spread is None else spread_matrix(box_px, config.point_spread),
+        spread=None if config.psf is None else spread_matrix(box_px, config.psf, pixel_size),
     )
 
 

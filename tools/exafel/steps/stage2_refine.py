@@ -119,11 +119,11 @@ class Refinement:
     def curvature(self, x: FloatArray) -> FloatArray:
         """Expected second derivative by ln F of all shots' pixels, without the restraint, shape (n,)."""
         sums = self._shots.evaluate(np.exp(self.ln_f(x)), curvature=True)
-        return self._comm.allreduce_sum(sums.curvature)
+        return self._comm.allreduce_exact(sums.curvature)
 
     def counts(self) -> FloatArray:
         """Number of shots that have each reflection, shape (n,)."""
-        return self._comm.allreduce_sum(self._shots.counts())
+        return self._comm.allreduce_exact(self._shots.counts())
 
     def _begin(self) -> None:
         self._objective(np.zeros(len(self._start)))  # finds the scales
@@ -137,7 +137,7 @@ class Refinement:
     def _objective(self, x: FloatArray) -> tuple[float, FloatArray]:
         moved = self.progress.unit * x
         sums = self._shots.evaluate(np.exp(self._start + moved))
-        total = self._comm.allreduce_sum(np.concatenate([sums.numbers, sums.gradient]))
+        total = self._comm.allreduce_exact(np.concatenate([sums.numbers, sums.gradient]))
         self._numbers = total[:6]
         value = float(total[0]) + 0.5 * self._weight * float(moved @ moved)
         return value, self.progress.unit * (total[6:] + self._weight * moved)
@@ -188,7 +188,7 @@ class Refinement:
         """Logarithm of every shot's scale by the number of its lattice; 0 where a shot is not used."""
         mine = np.zeros(self._n_lattices)
         mine[self._shots.numbers] = self._shots.log_scale
-        return self._comm.allreduce_sum(mine)
+        return self._comm.allreduce_exact(mine)
 
     def _save(self) -> None:
         """Write a checkpoint: everything that the next iterations depend on."""

@@ -11,7 +11,7 @@ from exafel.errors import InputError
 from exafel.io.files import read_json
 from exafel.io.manifest import MANIFEST_NAME, Manifest, read_manifest
 
-STEPS = ("simulate", "stills", "cells", "merge", "evaluate")
+STEPS = ("simulate", "stills", "cells", "merge", "stage1", "predict", "stage2", "evaluate")
 """Steps that the report knows, in the order in which data walks through them."""
 
 _LEFT_BEHIND = {"shots": "rank-*_shots.jsonl", "strong": "rank-*_strong.refl"}
