@@ -63,6 +63,7 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
+def decompress_bzip2(data: bytes) -> bytes: ...
 
 # spot finding
 def strong_pixels(
@@ -76,7 +77,17 @@ def strong_pixels(
     global_threshold: float,
     min_count: int,
     gain: float,
+    extended: bool,
 ) -> IntArray: ...
+def ring_sums(
+    image: AnyArray,
+    mask: BoolArray,
+    ring: AnyArray,
+    limit: Float32Array,
+    sums: FloatArray,
+    row_step: int,
+) -> None: ...
+def pixels_above_rings(image: AnyArray, mask: BoolArray, ring: AnyArray, limit: Float32Array) -> IntArray: ...
 def spots_from_pixels(
     image: AnyArray,
     mask: BoolArray,
@@ -112,6 +123,7 @@ def integrate_panel(
     gap: float,
     background: float,
     min_width_px: float,
+    profile_sigma: float,
 ) -> dict[str, AnyArray]: ...
 
 # indexing (bind_indexing.cpp)
@@ -130,6 +142,15 @@ def ev11_sums(
     sdadd: float,
     floor: float,
 ) -> IntArray: ...
+def postrefine_normal(
+    parameters: FloatArray,
+    s0: FloatArray,
+    nodes: FloatArray,
+    observed: FloatArray,
+    reference: FloatArray,
+    weight: FloatArray,
+) -> tuple[float, FloatArray, FloatArray]: ...
+def still_factors(parameters: FloatArray, s0: FloatArray, nodes: FloatArray) -> tuple[FloatArray, FloatArray]: ...
 
 # stage 2 (bind_stage2.cpp)
 class Stage2Shots:

@@ -37,12 +37,12 @@ def section(step):
 
 def results_of(step):
     """Return the manifests of the steps that a step reads."""
-    return [f"<results>/{name}/manifest.json" for name in LINKS[step].after]
+    return [f"<results>/{name}/manifest.json" for name in LINKS[step].after] if step in LINKS else []
 
 
 def inputs(step):
     """Return what a step reads: images, or folders of results."""
-    return [str(path) for path in LINKS[step].inputs]
+    return [str(path) for path in LINKS[step].inputs] if step in LINKS else []
 
 
 def named_files(step):

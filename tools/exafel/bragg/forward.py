@@ -13,6 +13,7 @@ are in ``tools/kernels/include/exafel``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -191,11 +192,11 @@ def pixel_factors(detector: Detector, beam: Beam, *, absorption: bool = False) -
     return omega_p, cos_two_theta
 
 
-def split_panels(image: AnyArray, detector: Detector) -> list[AnyArray]:
-    """Cut a flat image (n_pixels,) into one array of shape (slow, fast) a panel."""
-    ends = np.cumsum([panel.image_size[0] * panel.image_size[1] for panel in detector.panels])
-    pieces = np.split(image, ends[:-1])
-    return [piece.reshape(panel.shape) for piece, panel in zip(pieces, detector.panels, strict=True)]
+def split_panels(image: Any, detector: Detector) -> list[Any]:
+    """Views of a flat image (n_pixels,), one of shape (slow, fast) a panel."""
+    ends = np.cumsum([0, *(panel.image_size[0] * panel.image_size[1] for panel in detector.panels)])
+    pairs = zip(ends[:-1], ends[1:], detector.panels, strict=True)
+    return [image[int(first) : int(last)].reshape(panel.shape) for first, last, panel in pairs]
 
 
 class _Nothing:

@@ -78,6 +78,20 @@ class GpuModel:
         del held
         return image
 
+    def upload(self, array: AnyArray) -> Any:
+        """Copy an array to the device, in the model's precision."""
+        return self._cupy.asarray(array.astype(self._real))
+
+    def generator(self, seed: list[int]) -> Any:
+        """Make a generator of random numbers on the device; its numbers are others than NumPy's."""
+        words = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        return self._cupy.random.Generator(self._cupy.random.Philox4x3210(int(words[0])))
+
+    def convolve(self, photons: Any, kernel: Any) -> Any:
+        """Convolve one panel, shape (slow, fast), on the device; see `readout.spread`."""
+        signal = importlib.import_module("cupyx.scipy.signal")
+        return signal.oaconvolve(photons, kernel, mode="same").clip(0.0, None)
+
     def gradients(self, scene: SceneArrays, pixels: Int32Array) -> DeviceGradients:
         """Photons of listed pixels (panel, fast, slow), int32, shape (n, 3), and their derivatives.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.signal import oaconvolve
 from scipy.special import ndtr
 
-from exafel.arrays import AnyArray, FloatArray
+from exafel.arrays import FloatArray
 from exafel.config.simulate import PsfConfig, ReadoutConfig
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
@@ -34,14 +36,24 @@ def psf_kernel(psf: PsfConfig, pixel_size_mm: tuple[float, float]) -> FloatArray
 
 def spread(photons: FloatArray, kernel: FloatArray) -> FloatArray:
     """Convolve one panel's expected photons, shape (slow, fast); what leaves the panel is lost."""
-    return np.asarray(np.maximum(oaconvolve(photons, kernel, mode="same"), 0.0))
+    return np.asarray(oaconvolve(photons, kernel, mode="same").clip(0.0, None))
 
 
-def detect(rng: np.random.Generator, photons: AnyArray, readout: ReadoutConfig) -> AnyArray:
-    """What a detector reads of expected photons: Poisson, Gaussian read-out noise, gain, saturation; int32."""
+def detect(rng: Any, photons: Any, readout: ReadoutConfig) -> Any:
+    """What a detector reads of expected photons: Poisson, Gaussian read-out noise, gain, saturation; int32.
+
+    Parameters
+    ----------
+    rng
+        Generator of NumPy, or of CuPy for arrays on a GPU.
+    photons
+        Expected photons, any shape.
+    readout
+        The detector.
+    """
     counts = rng.poisson(photons).astype(np.float64)
     if readout.read_noise_photons > 0:
-        counts += rng.normal(0, readout.read_noise_photons, counts.shape)
-    np.minimum(counts, readout.saturation_photons, out=counts)
+        counts += readout.read_noise_photons * rng.standard_normal(counts.shape)
+    counts = counts.clip(None, readout.saturation_photons)
     counts *= readout.gain
-    return np.rint(counts, out=counts).astype(np.int32)
+    return counts.round().astype(np.int32)

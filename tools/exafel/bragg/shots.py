@@ -15,9 +15,10 @@ from exafel.bragg.forward import split_panels
 from exafel.bragg.gpu import GpuModel
 from exafel.bragg.readout import detect, psf_kernel, spread
 from exafel.bragg.sample import Sample
-from exafel.bragg.scene import CrystalModel, Divergence, SceneOptions, scene_arrays
+from exafel.bragg.scene import CrystalModel, Divergence, SceneArrays, SceneOptions, scene_arrays
 from exafel.bragg.spectrum import JITTER_LIMIT, pulse_energies, sase_spectrum
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
+from exafel.errors import InputError
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
 from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
 
@@ -65,7 +66,7 @@ class ShotSimulator:
     Raises
     ------
     InputError
-        The background's profile cannot be used.
+        The background's profile cannot be used, or panels with pixels of several sizes are to have a point spread.
     ExafelError
         There is no GPU though one is asked for.
     """
@@ -77,39 +78,54 @@ class ShotSimulator:
         self._background = mean_background(config, detector)
         self._options = SceneOptions(config.oversample, config.sensor_layers, _CUT, _divergence(config.pulse))
         self._gpu = GpuModel() if config.device == "gpu" else None
+        self._background_on_device = self._gpu.upload(self._background) if self._gpu else None
         psf = config.readout.psf
-        sizes = {panel.pixel_size_mm for panel in detector.panels}
-        self._psf = {size: psf_kernel(psf, size) for size in sizes} if psf else {}
+        if psf and len({panel.pixel_size_mm for panel in detector.panels}) > 1:
+            raise InputError("a point spread needs pixels of one size on all panels", where="simulate.readout.psf")
+        self._psf = psf_kernel(psf, detector[0].pixel_size_mm) if psf else None
 
     def shot(self, number: int) -> Shot:
         """Make shot `number`: always the same, whichever shots were made before and wherever."""
         rng = np.random.default_rng([self._config.seed, number])
         beam = random_pulse(rng, self._config.pulse)
-        photons = beam.flux * self._background
         crystal, scale = None, 0.0
         if rng.random() >= self._config.no_hit_fraction:
             crystal = self._random_crystal(rng)
             scale = self._random_scale(rng, crystal)
-            self._add_bragg(photons, rng, beam, crystal, scale)
-        panels = split_panels(photons, self.detector)
-        if self._psf:
-            kernels = [self._psf[panel.pixel_size_mm] for panel in self.detector.panels]
-            panels = [spread(panel, kernel) for panel, kernel in zip(panels, kernels, strict=True)]
-        images = [detect(rng, panel, self._config.readout) for panel in panels]
-        return Shot(number, beam, crystal, scale, images)
+        scene = None if crystal is None else self._scene(rng, beam, crystal, scale)
+        on_host = self._gpu is None
+        counts = self._counts(rng, beam, scene) if on_host else self._counts_on_device(number, beam, scene)
+        return Shot(number, beam, crystal, scale, split_panels(counts, self.detector))
 
-    def _add_bragg(
-        self, photons: FloatArray, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float
-    ) -> None:
+    def _scene(self, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float) -> SceneArrays:
         config = self._config
         blocks = mosaic_bases(rng, crystal, config.crystal)
         model = CrystalModel(blocks, config.crystal.n_cells, scale, config.crystal.shape)
         fluence = beam.flux / (config.pulse.beam_size_um * 1e-6) ** 2
-        scene = scene_arrays(self.detector, beam, model, self._sample.structure_factors, fluence, self._options)
-        if self._gpu is None:
+        return scene_arrays(self.detector, beam, model, self._sample.structure_factors, fluence, self._options)
+
+    def _counts(self, rng: np.random.Generator, beam: Beam, scene: SceneArrays | None) -> AnyArray:
+        photons = beam.flux * self._background
+        if scene is not None:
             scene.host.add_photons(photons, False, False, 1)
-        else:
-            photons += self._gpu.photons(scene).get()
+        if self._psf is not None:
+            for panel in split_panels(photons, self.detector):
+                panel[...] = spread(panel, self._psf)
+        return np.asarray(detect(rng, photons, self._config.readout))
+
+    def _counts_on_device(self, number: int, beam: Beam, scene: SceneArrays | None) -> AnyArray:
+        """The same on the GPU, where the image stays until it is finished; its noise has other random numbers."""
+        assert self._gpu is not None
+        assert self._background_on_device is not None
+        photons = self._background_on_device * beam.flux
+        if scene is not None:
+            self._gpu.photons(scene, photons)
+        if self._psf is not None:
+            kernel = self._gpu.upload(self._psf)
+            for panel in split_panels(photons, self.detector):
+                panel[...] = self._gpu.convolve(panel, kernel)
+        rng = self._gpu.generator([self._config.seed, number])
+        return np.asarray(detect(rng, photons, self._config.readout).get())
 
     def _random_crystal(self, rng: np.random.Generator) -> Crystal:
         cell = jittered_cell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -12,7 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, predict, report, simulate, stage1, stage2, stills
+from exafel.cli import (
+    cells,
+    config,
+    evaluate,
+    merge,
+    predict,
+    refine_detector,
+    report,
+    simulate,
+    stage1,
+    stage2,
+    stills,
+)
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ app.command("stills")(stills.stills)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
+app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)
 app.command("stage1")(stage1.stage1)
 app.command("predict")(predict.predict)
@@ -57,6 +71,7 @@ def options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad usage or configuration, 3 nothing usable came out."""
+    gc.set_threshold(100_000)  # imports make as many objects, which stay: looking for garbage among them finds none
     signal.signal(signal.SIGTERM, _end)
     sys.exit(run(arguments))
 
