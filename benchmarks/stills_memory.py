@@ -43,7 +43,7 @@ def make_images(folder: Path, n_shots: int) -> Path:
     source = NXmxSource(folder / "simulated" / "rank-00000.h5")
     path = folder / f"shots_{n_shots}.h5"
     shots = [(source.frame(number), source.beam(number)) for number in range(UNIQUE)]
-    with NXmxWriter(path, source.detector(0), n_shots, "gzip", name="repeated") as writer:
+    with NXmxWriter(path, source.detector(0), n_shots, "bitshuffle-lz4", name="repeated") as writer:
         for number in range(n_shots):
             writer.append(*shots[number % UNIQUE])
     return path

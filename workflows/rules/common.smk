@@ -3,6 +3,7 @@
 import json
 import os
 import sysconfig
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
@@ -64,6 +65,8 @@ CONFIG, LINKS = checked_config()
 CONFIG_FILE = str(config_path(CONFIG))
 # `exafel` is the one installed beside this Snakemake, whether or not that environment is activated.
 os.environ.update(PATH=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]))
+# A facility's profile sets the resource `mpi` of every rule: `exafel launch`, which finds the facility here.
+os.environ.setdefault("EXAFEL_PROFILES", str(Path(workflow.basedir).parent / "profiles"))
 
 
 pathvars:

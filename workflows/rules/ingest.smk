@@ -14,6 +14,7 @@ rule simulate:
         "../envs/exafel.yaml"
     threads: 64
     resources:
+        mpi="",
         mem_mb=lambda wildcards, threads: 1000 * threads,
         runtime="2h",
     params:
@@ -21,4 +22,4 @@ rule simulate:
         out=subpath(output.manifest, parent=True),
         section=section("simulate") if CONFIG.simulate else "",
     shell:
-        "exafel simulate sfx --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+        "{resources.mpi} exafel simulate sfx --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"

@@ -15,6 +15,7 @@ rule merge:
         "../envs/exafel.yaml"
     threads: 16
     resources:
+        mpi="",
         mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime="2h",
     params:
@@ -23,4 +24,4 @@ rule merge:
         out=subpath(output.manifest, parent=True),
         section=section("merge"),
     shell:
-        "exafel merge {params.stills:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+        "{resources.mpi} exafel merge {params.stills:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"

@@ -19,6 +19,7 @@ rule report:
     conda:
         "../envs/exafel.yaml"
     resources:
+        mpi="",
         mem_mb=4000,
         runtime="30m",
     params:
@@ -27,4 +28,4 @@ rule report:
         out=subpath(output.manifest, parent=True),
         section=section("report"),
     shell:
-        "exafel report {params.results:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
+        "{resources.mpi} exafel report {params.results:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"

@@ -17,6 +17,7 @@ rule stills:
         "../envs/exafel.yaml"
     threads: 64
     resources:
+        mpi="",
         mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime="8h",
     params:
@@ -25,7 +26,7 @@ rule stills:
         out=subpath(output.manifest, parent=True),
         section=section("stills"),
     shell:
-        "exafel stills {params.images:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+        "{resources.mpi} exafel stills {params.images:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
 
 rule cells:
@@ -40,6 +41,7 @@ rule cells:
     conda:
         "../envs/exafel.yaml"
     resources:
+        mpi="",
         mem_mb=4000,
         runtime="30m",
     params:
@@ -48,4 +50,4 @@ rule cells:
         out=subpath(output.manifest, parent=True),
         section=section("cells"),
     shell:
-        "exafel cells {params.stills:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
+        "{resources.mpi} exafel cells {params.stills:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"

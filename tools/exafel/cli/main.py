@@ -16,7 +16,10 @@ import exafel
 from exafel.cli import (
     cells,
     config,
+    env,
     evaluate,
+    facility,
+    launch,
     merge,
     predict,
     refine_detector,
@@ -44,6 +47,9 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("cells")(cells.cells)
 app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)
+app.add_typer(facility.app, name="facility")
+app.add_typer(env.app, name="env")
+app.command("launch")(launch.launch)
 app.command("stage1")(stage1.stage1)
 app.command("predict")(predict.predict)
 app.command("stage2")(stage2.stage2)

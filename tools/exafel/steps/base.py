@@ -39,6 +39,7 @@ from exafel.io.manifest import (
 )
 from exafel.monitor.spool import EventSpool
 from exafel.parallel.comm import Communicator, from_root
+from exafel.parallel.startup import startup_seconds
 from exafel.steps.provenance import git_describe
 
 SummaryT = TypeVar("SummaryT", bound="StepSummary")
@@ -172,6 +173,7 @@ class StepRun:
         self._records: tuple[InputRecord, ...] = ()
         self._fingerprint = ""
         self._start = (time.perf_counter(), time.process_time())
+        self._startup_s = startup_seconds()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._events: EventSpool | None = None
         self._lock: int | None = None
@@ -265,6 +267,7 @@ class StepRun:
             "rank": self.comm.rank,
             "host": platform.node(),
             "started": self._started,
+            "startup_s": self._startup_s,
             "wall_s": round(time.perf_counter() - self._start[0], 6),
             "cpu_s": round(self.cpu_seconds(), 6),
             "phases": self.timings.phases,
@@ -286,13 +289,20 @@ class StepRun:
                     containers=tuple(item for containers, _ in gathered for item in containers),
                     summary=summary.model_dump(mode="json"),
                     timings_s={"ranks": [report for _, report in gathered]},
-                    host={"node": platform.node(), "machine": platform.machine(), "python": platform.python_version()},
+                    host=host_facts(),
                     finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
             )
             shutil.rmtree(self.work, ignore_errors=True)
         self.comm.barrier()
         return summary
+
+
+def host_facts() -> dict[str, str]:
+    """Where a step runs: machine, Python, and the image or packed environment that it runs in, if any."""
+    facts = {"node": platform.node(), "machine": platform.machine(), "python": platform.python_version()}
+    named = {"image": os.environ.get("EXAFEL_IMAGE", ""), "environment": Path(os.environ.get("EXAFEL_ENV", "")).name}
+    return {**facts, **{key: value for key, value in named.items() if value}}
 
 
 def _intact(folder: Path, manifest: Manifest) -> bool:

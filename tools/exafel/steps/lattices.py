@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,8 +13,9 @@ import numpy as np
 
 from exafel.arrays import AnyArray, BoolArray
 from exafel.bragg.shot_table import Row, read_table
-from exafel.config.base import validate
+from exafel.config.base import Model, validate
 from exafel.config.stills import GeometryConfig
+from exafel.config.untrusted import UntrustedConfig
 from exafel.errors import InputError
 from exafel.io.experiment import Experiment, ExperimentList, ImageRef
 from exafel.io.expt import read_expt
@@ -25,6 +27,14 @@ from exafel.io.reflections import ReflectionTable
 from exafel.stills.reader import ShotReader
 
 
+class Corrections(Model):
+    """What the stills step corrected in the images' metadata, besides the detector, which is in the experiments."""
+
+    mask: str | None = None
+    wavelength_angstrom: float | None = None
+    untrusted: UntrustedConfig = UntrustedConfig()
+
+
 @dataclass(frozen=True)
 class Container:
     """One rank's lattices: its experiments, reflections and table of rows (None where the step wrote none)."""
@@ -33,8 +43,7 @@ class Container:
     reflections: Path
     table: Path | None
     rows: int
-    mask: str | None
-    wavelength_angstrom: float | None
+    corrections: Corrections
 
 
 def list_containers(folders: Sequence[Path], reflections: str) -> list[Container]:
@@ -56,24 +65,27 @@ def list_containers(folders: Sequence[Path], reflections: str) -> list[Container
     for folder in folders:
         manifest = read_manifest(folder)
         verify_containers(folder, manifest)
-        geometry = _geometry(manifest.config, folder)
+        corrections = _corrections(manifest.config, folder)
         rows = {folder / item.path: item.rows for item in manifest.containers if item.kind == "expt"}
         tables = {path.stem: path for path in manifest.files(folder, "table")}
         others = {path.stem.removesuffix("_indexed"): path for path in manifest.files(folder, reflections)}
         for path in manifest.files(folder, "expt"):
             if path.stem not in others:
                 raise InputError(f"no {reflections} reflections beside it", where=path, hint="run that step again")
-            place = (path, others[path.stem], tables.get(path.stem), rows[path])
-            found.append(Container(*place, geometry.mask, geometry.wavelength_angstrom))
+            found.append(Container(path, others[path.stem], tables.get(path.stem), rows[path], corrections))
     if not found:
         raise InputError("no lattices in this folder", where=folders[0], hint="look at that step's table of reasons")
     return found
 
 
-def _geometry(config: dict[str, Any], folder: Path) -> GeometryConfig:
-    """What the stills step corrected in the images' metadata, besides the detector, which is in the experiments."""
+def _corrections(config: dict[str, Any], folder: Path) -> Corrections:
+    """Corrections of a stills step; of later steps none, they are in the rows of their tables."""
     geometry = validate(GeometryConfig, config.get("geometry", {}), where=folder)
-    return GeometryConfig(mask=geometry.mask, wavelength_angstrom=geometry.wavelength_angstrom)
+    return Corrections(
+        mask=geometry.mask,
+        wavelength_angstrom=geometry.wavelength_angstrom,
+        untrusted=validate(UntrustedConfig, config.get("untrusted", {}), where=folder),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +95,7 @@ class LatticeRecord:
     experiment: Experiment
     reflections: ReflectionTable
     row: Row
-    geometry: GeometryConfig
+    corrections: Corrections
 
 
 class LatticeSource:
@@ -104,11 +116,12 @@ class LatticeSource:
         bounds = np.searchsorted(reflections["id"][order], [local, local + 1])
         chosen = reflections.select(order[bounds[0] : bounds[1]])
         row = rows[local] if rows else {}
-        item = self.containers[which]
-        mask, wavelength = item.mask, item.wavelength_angstrom
+        corrections = self.containers[which].corrections
         if row:
-            mask, wavelength = row["mask_name"] or None, row["lam_override"] or None
-        return LatticeRecord(experiments[local], chosen, row, GeometryConfig(mask=mask, wavelength_angstrom=wavelength))
+            corrections = validate(
+                Corrections, json.loads(row["image_corrections"]), where=experiments[local].identifier
+            )
+        return LatticeRecord(experiments[local], chosen, row, corrections)
 
     def _read(self, which: int) -> tuple[ExperimentList, ReflectionTable, AnyArray, list[Row]]:
         item = self.containers[which]
@@ -136,7 +149,7 @@ class ImageReader:
         self._photons = photons
         self._open = lru_cache(maxsize=4)(_open_reader)
 
-    def read(self, image: ImageRef, geometry: GeometryConfig) -> ImagePixels:
+    def read(self, image: ImageRef, corrections: Corrections) -> ImagePixels:
         """Read an image.
 
         Raises
@@ -144,10 +157,12 @@ class ImageReader:
         InputError
             The file is missing or damaged, or this image of it is.
         """
-        shot = self._open(image.path, geometry).read(image.index or 0)
+        shot = self._open(image.path, corrections.model_dump_json()).read(image.index or 0)
         flux = shot.beam.flux if shot.beam.flux > 0 else self._photons
         return ImagePixels(shot.frames, shot.masks, replace(shot.beam, flux=flux))
 
 
-def _open_reader(path: Path, geometry: GeometryConfig) -> ShotReader:
-    return ShotReader(open_frames([path]), geometry)
+def _open_reader(path: Path, text: str) -> ShotReader:
+    corrections = Corrections.model_validate_json(text)
+    geometry = GeometryConfig(mask=corrections.mask, wavelength_angstrom=corrections.wavelength_angstrom)
+    return ShotReader(open_frames([path]), geometry, corrections.untrusted)

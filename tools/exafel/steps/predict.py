@@ -149,7 +149,7 @@ class _Predictor:
 
     def _predicted(self, number: int, record: LatticeRecord) -> PredictedShot:
         experiment = record.experiment
-        pixels = self._images.read(experiment.image, record.geometry)
+        pixels = self._images.read(experiment.image, record.corrections)
         scene, parameters, model = refined_scene(record, pixels, self._table, self._config.shoebox_px)
         table = predict_shot(
             scene,

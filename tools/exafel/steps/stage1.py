@@ -128,7 +128,7 @@ class _Refiner:
 
     def _refined(self, number: int, record: LatticeRecord) -> RefinedShot:
         experiment, spots, config = record.experiment, record.reflections, self._config
-        pixels = self._images.read(experiment.image, record.geometry)
+        pixels = self._images.read(experiment.image, record.corrections)
         table = self._table(experiment.crystal)
         scene = shot_scene(record, pixels, table, config, mosaic=config.eta_deg > 0, box_px=config.shoebox_px)
         position: FloatArray = spots["xyzobs.px.value"][:, :2]
@@ -148,7 +148,7 @@ class _Refiner:
         used["xyzcal.px"] = np.column_stack([fit.centroids_px, np.full(len(used), 0.5)])
         used["id"] = np.zeros(len(used), dtype=np.int32)
         used.identifiers = {0: experiment.identifier}
-        return RefinedShot(number, refined, row=row_of(experiment, scene, fit, record.geometry, config), spots=used)
+        return RefinedShot(number, refined, row=row_of(experiment, scene, fit, record.corrections, config), spots=used)
 
     def _table(self, crystal: Crystal | None) -> StructureFactorTable:
         assert crystal is not None

@@ -23,13 +23,13 @@ from exafel.bragg.shot_table import SUFFIXES, Row, write_table
 from exafel.bragg.stage1 import Stage1Fit
 from exafel.config.shot_model import PixelModelConfig
 from exafel.config.stage1 import Stage1Config
-from exafel.config.stills import GeometryConfig
 from exafel.io.experiment import Experiment, ExperimentList
 from exafel.io.expt import write_expt
 from exafel.io.files import atomic_write
 from exafel.io.refl import write_refl
 from exafel.io.reflections import ReflectionTable
 from exafel.steps.base import StepRun
+from exafel.steps.lattices import Corrections
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class RefinedShot:
 
 
 def row_of(
-    experiment: Experiment, scene: ShotScene, fit: Stage1Fit, geometry: GeometryConfig, config: Stage1Config
+    experiment: Experiment, scene: ShotScene, fit: Stage1Fit, corrections: Corrections, config: Stage1Config
 ) -> Row:
     """One shot's row by hopper's names, and after those, ours.
 
@@ -112,8 +112,7 @@ def row_of(
         "pixel_model": PixelModelConfig.model_validate(
             config.model_dump(include=set(PixelModelConfig.model_fields))
         ).model_dump_json(),
-        "mask_name": geometry.mask or "",
-        "lam_override": geometry.wavelength_angstrom or 0.0,
+        "image_corrections": corrections.model_dump_json(),
     }
 
 

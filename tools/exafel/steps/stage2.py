@@ -215,7 +215,7 @@ class _Loader:
 
     def _compact(self, number: int, record: LatticeRecord) -> CompactShot:
         experiment, table, size = record.experiment, record.reflections, self._config.shoebox_px
-        pixels = self._images.read(experiment.image, record.geometry)
+        pixels = self._images.read(experiment.image, record.corrections)
         scene, parameters, model = refined_scene(record, pixels, self._table, size)
         boxes = cut_shoeboxes(
             pixels.frames,

@@ -1,0 +1,90 @@
+"""Pilots: their shapes, what Parsl makes of them, what a lost one costs, and when to give up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("parsl")
+
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.jobs.states import JobState, JobStatus
+
+from snakemake_executor_plugin_parsl.pilots import (
+    Pilot,
+    PilotProvider,
+    end_where_no_pilot_lives,
+    parsl_config,
+    read_pilots,
+    retry_cost,
+)
+
+
+def test_shapes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "pilots.yaml"
+    path.write_text("- {label: cpu, nodes: 4, sbatch_options: [--qos=debug]}\n- {label: gpu, slurm: false}\n")
+    assert read_pilots(path) == (Pilot("cpu", nodes=4, sbatch_options=("--qos=debug",)), Pilot("gpu", slurm=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "cannot read the pilots"),
+        ("{}", "should be a list of pilots"),
+        ("[]", "should be a list of pilots"),
+        ("- {nodes: 1}", "a pilot without a label"),
+        ("- {label: a, node: 1}", "unknown key 'node' of a pilot; there are drain_min"),
+    ],
+)
+def test_wrong_shapes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "pilots.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_pilots(path)
+    with pytest.raises(ValueError, match="cannot read"):
+        read_pilots(tmp_path / "absent.yaml")
+
+
+def test_a_pilot_asks_slurm_for_what_its_shape_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PilotProvider, "execute_wait", lambda *_: (0, "", ""))  # the question for sacct
+    pilot = Pilot("gpu", nodes=4, gpus_per_node=8, walltime_min=125, drain_min=30, sbatch_options=("--account=abc",))
+    (executor,) = parsl_config((pilot,), tmp_path).executors
+    provider = executor.provider
+    assert (provider.nodes_per_block, provider.walltime, provider.status_polling_interval) == (4, "02:05:00", 30)
+    options = set(provider.scheduler_options.split("\n"))
+    assert {"#SBATCH --account=abc", "#SBATCH --no-requeue", "#SBATCH --gpus-per-node=8"} <= options
+    assert executor.drain_period == 95 * 60
+    assert "127.0.0.1" in executor.all_addresses
+
+
+def test_a_lost_pilot_costs_a_task_nothing_of_note_and_its_own_failure_all(tmp_path: Path) -> None:
+    budget = parsl_config((Pilot("here", slurm=False),), tmp_path).retries
+    assert retry_cost(ManagerLost(b"m", "node"), None) * 10 <= budget
+    assert retry_cost(WorkerLost(1, "node"), None) * 10 <= budget
+    assert retry_cost(RuntimeError("its own"), None) > budget
+
+
+@pytest.mark.parametrize(
+    ("states", "connected", "ends"),
+    [
+        ([JobState.FAILED] * 3, [], True),
+        ([JobState.FAILED] * 2, [], False),
+        ([JobState.FAILED] * 3, ["1"], False),
+        ([JobState.FAILED, JobState.FAILED, JobState.PENDING], [], False),
+        ([JobState.FAILED, JobState.FAILED, JobState.CANCELLED], [], False),
+        ([JobState.RUNNING, JobState.TIMEOUT, JobState.FAILED, JobState.COMPLETED], [], True),
+    ],
+)
+def test_it_gives_up_where_no_pilot_lives(states: list[JobState], connected: list[str], ends: bool) -> None:
+    said: list[Exception] = []
+    executor: Any = SimpleNamespace(
+        label="cpu", connected_blocks=lambda: connected, set_bad_state_and_fail_all=said.append
+    )
+    status = {
+        str(number): JobStatus(state, message="sbatch: error: no\nsuch account") for number, state in enumerate(states)
+    }
+    end_where_no_pilot_lives(executor, status)
+    assert [str(error) for error in said] == (["3 pilots 'cpu' ended at once: such account"] if ends else [])

@@ -1,0 +1,1 @@
+"""Rehearsals: a real Slurm on this machine, shaped like a facility, and things that go wrong on it."""
