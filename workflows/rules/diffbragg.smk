@@ -16,6 +16,7 @@ if "stage1" in LINKS:
             "../envs/exafel.yaml"
         threads: 64
         resources:
+            mpi="",
             mem_mb=lambda wildcards, threads: 2000 * threads,
             runtime="4h",
         params:
@@ -24,7 +25,7 @@ if "stage1" in LINKS:
             out=subpath(output.manifest, parent=True),
             section=section("stage1"),
         shell:
-            "exafel stage1 {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+            "{resources.mpi} exafel stage1 {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
     rule predict:
         input:
@@ -39,6 +40,7 @@ if "stage1" in LINKS:
             "../envs/exafel.yaml"
         threads: 64
         resources:
+            mpi="",
             mem_mb=lambda wildcards, threads: 2000 * threads,
             runtime="2h",
         params:
@@ -47,7 +49,7 @@ if "stage1" in LINKS:
             out=subpath(output.manifest, parent=True),
             section=section("predict"),
         shell:
-            "exafel predict {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+            "{resources.mpi} exafel predict {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
     rule stage2:
         input:
@@ -62,6 +64,7 @@ if "stage1" in LINKS:
             "../envs/exafel.yaml"
         threads: 64
         resources:
+            mpi="",
             # what stage2.memory_gb allows a rank for its shots, and as much again as any step needs
             mem_mb=lambda wildcards, threads: int(1000 + 1100 * CONFIG.stage2.memory_gb) * threads,
             runtime="4h",
@@ -71,7 +74,7 @@ if "stage1" in LINKS:
             out=subpath(output.manifest, parent=True),
             section=section("stage2"),
         shell:
-            "exafel stage2 {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+            "{resources.mpi} exafel stage2 {params.inputs:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
 
 if "evaluate" in LINKS:
@@ -89,6 +92,7 @@ if "evaluate" in LINKS:
         conda:
             "../envs/exafel.yaml"
         resources:
+            mpi="",
             mem_mb=4000,
             runtime="1h",
         params:
@@ -97,4 +101,4 @@ if "evaluate" in LINKS:
             out=subpath(output.manifest, parent=True),
             section=section("evaluate"),
         shell:
-            "exafel evaluate sfx {params.inputs:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
+            "{resources.mpi} exafel evaluate sfx {params.inputs:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
