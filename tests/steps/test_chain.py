@@ -70,6 +70,17 @@ def test_a_merge_filtered_by_clusters_comes_after_their_step(
     assert link.inputs == (Path("r/d/t/stills"),)
 
 
+def test_refinement_against_pixels_is_asked_for() -> None:
+    links = {link.step: link for link in chain_of(config_of(diffbragg=True))}
+    assert list(links)[3:] == ["merge", "stage1", "predict", "stage2", "evaluate", "report"]
+    root = Path("r/d/t")
+    assert links["stage1"].inputs == (root / "stills", root / "merge")
+    assert links["stage2"].inputs == (root / "predict", root / "merge")
+    assert links["evaluate"].after == ("stills", "simulate", "merge", "stage1", "stage2")
+    measured = [link.step for link in chain_of(config_of(diffbragg=True, images="run1"))]
+    assert measured == ["stills", "cells", "merge", "stage1", "predict", "stage2", "report"]
+
+
 def test_neither_images_nor_simulation_is_an_error() -> None:
     with pytest.raises(ConfigError, match="there are no images"):
         chain_of(WorkflowConfig())

@@ -151,3 +151,33 @@ def postrefine_normal(
     weight: FloatArray,
 ) -> tuple[float, FloatArray, FloatArray]: ...
 def still_factors(parameters: FloatArray, s0: FloatArray, nodes: FloatArray) -> tuple[FloatArray, FloatArray]: ...
+
+# stage 2 (bind_stage2.cpp)
+class Stage2Shots:
+    def __init__(
+        self,
+        reflection_start: IntArray,
+        reflection: Int32Array,
+        n_single: Int32Array,
+        pixel_start: IntArray,
+        data: Float32Array,
+        background: Float32Array,
+        single_start: IntArray,
+        single_k: Float32Array,
+        row_start: IntArray,
+        row_terms: Int32Array,
+        term_start: IntArray,
+        term_reflection: Int32Array,
+        term_k: Float32Array,
+    ) -> None: ...
+    def evaluate(
+        self,
+        f_squared: FloatArray,
+        noise: float,
+        refine_scale: bool,
+        log_scale: FloatArray,
+        numbers: FloatArray,
+        gradient: FloatArray,
+        curvature: FloatArray,
+        threads: int,
+    ) -> None: ...

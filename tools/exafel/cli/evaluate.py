@@ -27,6 +27,8 @@ def sfx(
     stills: Annotated[list[Path], typer.Option("--stills", help="Folder of a stills step, or an .expt file.")],
     truth: Annotated[Path, typer.Option("--truth", help="Folder of a simulate step, or a file of truth.")],
     merge: Annotated[Path | None, typer.Option("--merge", help="Folder of a merge step, or its MTZ.")] = None,
+    stage1: Annotated[Path | None, typer.Option("--stage1", help="Folder of a stage1 step.")] = None,
+    stage2: Annotated[Path | None, typer.Option("--stage2", help="Folder of a stage2 step.")] = None,
     mtz: Annotated[Path | None, typer.Option("--mtz", help="True amplitudes. Default: the truth folder's.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json. Default: none.")] = None,
     config: ConfigOption = None,
@@ -46,5 +48,6 @@ def sfx(
     section = load_config(config, overrides).evaluate
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else out
-        request = evaluate.request(section, tuple(stills), truth, folder, merge=merge, mtz=mtz)
+        folders = {"merge": merge, "stage1": stage1, "stage2": stage2}
+        request = evaluate.request(section, tuple(stills), truth, folder, mtz=mtz, **folders)
         run_step(evaluate, request, as_json=as_json, dry_run=dry_run)

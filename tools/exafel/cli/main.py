@@ -21,10 +21,13 @@ from exafel.cli import (
     facility,
     launch,
     merge,
+    predict,
     refine_detector,
     report,
     simulate,
     spi,
+    stage1,
+    stage2,
     stills,
 )
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
@@ -49,6 +52,9 @@ app.command("merge")(merge.merge)
 app.add_typer(facility.app, name="facility")
 app.add_typer(env.app, name="env")
 app.command("launch")(launch.launch)
+app.command("stage1")(stage1.stage1)
+app.command("predict")(predict.predict)
+app.command("stage2")(stage2.stage2)
 
 
 def _print_version(wanted: bool) -> None:

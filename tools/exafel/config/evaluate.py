@@ -18,4 +18,10 @@ class EvaluateSfxConfig(Model):
         "(for crystals with an indexing ambiguity that merging has still to resolve).",
     )
     wrong_deg: float = Field(1.0, gt=0, description="Misorientation above which a lattice counts as wrong.")
+    anomalous_model: str | None = Field(
+        None, description="PDB or mmCIF file: the anomalous map's heights at its heavy atoms are figures of merit."
+    )
+    anomalous_elements: tuple[str, ...] = Field(
+        ("Fe", "Yb", "Zn", "Mn", "Gd", "Ca", "S"), description="Elements whose atoms are looked at in that map."
+    )
     shells: int = Field(10, ge=1, description="Resolution shells of equal numbers of reflections.")

@@ -12,11 +12,14 @@ from exafel.config.base import Model, read_yaml, validate
 from exafel.config.cells import CellsConfig
 from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.config.merge import MergeConfig
+from exafel.config.predict import PredictConfig
 from exafel.config.refine_detector import RefineDetectorConfig
 from exafel.config.report import ReportConfig
 from exafel.config.simulate import SimulateSfxConfig
 from exafel.config.simulate_spi import SimulateSpiConfig
 from exafel.config.spi import SpiEvaluateConfig, SpiHitsConfig, SpiReconstructConfig
+from exafel.config.stage1 import Stage1Config
+from exafel.config.stage2 import Stage2Config
 from exafel.config.stills import StillsConfig
 from exafel.errors import ConfigError
 
@@ -44,6 +47,16 @@ class WorkflowConfig(Model):
     )
     cells: CellsConfig = Field(default_factory=CellsConfig, description="Statistics of unit cells over shots.")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
+    diffbragg: bool = Field(False, description="After merging, refine against pixels: stage1, predict and stage2.")
+    stage1: Stage1Config = Field(
+        default_factory=Stage1Config, description="Each shot's model, refined against the pixels of its spots."
+    )
+    predict: PredictConfig = Field(
+        default_factory=PredictConfig, description="Reflections that each refined model predicts."
+    )
+    stage2: Stage2Config = Field(
+        default_factory=Stage2Config, description="Structure factors, refined against the pixels of all shots."
+    )
     evaluate: EvaluateSfxConfig = Field(
         default_factory=EvaluateSfxConfig, description="Figures of merit against truth, by exafel evaluate sfx."
     )

@@ -31,6 +31,20 @@ _ALLOWED = {
     ("pathlib._local", "PosixPath"),
 }
 
+_TABLES = {
+    ("builtins", "slice"),
+    ("pandas", "DataFrame"),
+    ("pandas", "Index"),
+    ("pandas", "RangeIndex"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.indexes.base", "Index"),
+    ("pandas.core.indexes.base", "_new_Index"),
+    ("pandas.core.indexes.range", "RangeIndex"),
+    ("pandas.core.internals.managers", "BlockManager"),
+}
+"""What pandas makes tables of: containers, none of which runs what it is given."""
+
 
 def _member(kind: Any, name: Any) -> Any:
     """Return a member of an enumeration: Python before 3.11.4 pickles these as calls of getattr."""
@@ -40,10 +54,12 @@ def _member(kind: Any, name: Any) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
+    allowed = _ALLOWED
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("builtins", "getattr"):
             return _member
-        if (module, name) in _ALLOWED:
+        if (module, name) in self.allowed:
             return super().find_class(module, name)
         if module.startswith("exafel.") and name.isidentifier():  # no dotted path to what a module has imported
             found = super().find_class(module, name)
@@ -52,7 +68,11 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"'{module}.{name}' is not allowed")
 
 
-def loads(data: bytes, *, where: str) -> Any:
+class _TableUnpickler(_Unpickler):
+    allowed = _ALLOWED | _TABLES
+
+
+def loads(data: bytes, *, where: str, tables: bool = False) -> Any:
     """Read a pickle of this package's own data classes, numpy arrays and plain Python values.
 
     Parameters
@@ -61,6 +81,8 @@ def loads(data: bytes, *, where: str) -> Any:
         The pickle.
     where
         File that it comes from, for the message.
+    tables
+        Whether it may hold tables of pandas.
 
     Raises
     ------
@@ -68,6 +90,6 @@ def loads(data: bytes, *, where: str) -> Any:
         It is damaged, or holds something else.
     """
     try:
-        return _Unpickler(io.BytesIO(data)).load()
+        return (_TableUnpickler if tables else _Unpickler)(io.BytesIO(data)).load()
     except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"not a pickle of results: {error}", where=where, hint="delete it and run again") from error

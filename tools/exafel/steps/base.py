@@ -44,7 +44,7 @@ from exafel.steps.provenance import git_describe
 
 SummaryT = TypeVar("SummaryT", bound="StepSummary")
 
-_WORK = ".work"
+WORK_NAME = ".work"
 _FINGERPRINT = "fingerprint"
 
 
@@ -166,7 +166,7 @@ class StepRun:
         self.request = request
         self.comm = comm
         self.out = request.out
-        self.work = request.out / _WORK
+        self.work = request.out / WORK_NAME
         self.timings = Timings()
         self.finished: Manifest | None = None
         self._containers: list[Container] = []
@@ -330,7 +330,7 @@ def plan(request: StepRequest) -> dict[str, Any]:
     """
     records = request.input_records()
     mark = request.fingerprint(records)
-    known = request.out / _WORK / _FINGERPRINT
+    known = request.out / WORK_NAME / _FINGERPRINT
     action = "run"
     if (request.out / MANIFEST_NAME).is_file():
         manifest = read_manifest(request.out)

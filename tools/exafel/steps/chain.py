@@ -79,6 +79,12 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     needs_cells = any(_is_in(path, root / "cells") for path in _named_files(config, "merge"))
     after = ("stills", "cells") if needs_cells else ("stills",)  # the chain's own clusters may be merge's filter
     links.append(link("merge", after=after, inputs=(root / "stills",)))
+    if config.diffbragg:
+        links.append(link("stage1", after=("stills", "merge")))
+        links.append(link("predict", after=("stage1",)))
+        links.append(link("stage2", after=("predict", "merge")))
+        if config.simulate is not None and not config.images:
+            links.append(link("evaluate", after=("stills", "simulate", "merge", "stage1", "stage2")))
     return (*links, link("report", after=tuple(item.step for item in links)), *aside)
 
 
@@ -102,6 +108,8 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     named: list[str | None] = []
     if step == "simulate" and config.simulate is not None:
         named = [config.simulate.structure, getattr(config.simulate.detector, "path", None)]
+    elif step == "evaluate":
+        named = [config.evaluate.anomalous_model]
     elif step == "simulate_spi" and config.simulate_spi is not None:
         named = [*config.simulate_spi.structures]
     elif step == "spi_evaluate":
@@ -142,16 +150,24 @@ def request_for(config: WorkflowConfig, link: Link) -> StepRequest:
     ExafelError
         An input is missing, or does not fit the configuration.
     """
-    module, section = _module(link.step), getattr(config, link.step)
+    make, section, inputs = _module(link.step).request, getattr(config, link.step), link.inputs
     request: StepRequest
-    if link.step == "spi_reconstruct":
-        *shots, hits = link.inputs
-        request = module.request(section, shots, link.out, hits=hits)
+    if link.step == "evaluate":
+        folders = dict(zip(link.after, inputs, strict=True))
+        stills, truth = (folders.pop("stills"),), folders.pop("simulate")
+        request = make(section, stills, truth, link.out, **folders)
+    elif link.step == "stage1":
+        request = make(section, inputs[:1], inputs[1], link.out)
+    elif link.step in ("predict", "stage2"):
+        request = make(section, *inputs, link.out)
+    elif link.step == "spi_reconstruct":
+        *shots, hits = inputs
+        request = make(section, shots, link.out, hits=hits)
     elif link.step == "spi_evaluate":
-        *shots, reconstruction = link.inputs
-        request = module.request(section, reconstruction, shots, link.out)
+        *shots, reconstruction = inputs
+        request = make(section, reconstruction, shots, link.out)
     else:
-        request = module.request(section, *((link.inputs,) if link.inputs else ()), link.out)
+        request = make(section, *([inputs] if inputs else []), link.out)
     return request
 
 

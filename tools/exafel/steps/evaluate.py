@@ -20,6 +20,7 @@ from exafel.io.mtz import read_mtz
 from exafel.io.truth import Truth, read_truth
 from exafel.parallel.comm import Communicator, from_root
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
+from exafel.steps.evaluate_figures import Figures, figures_of, true_table
 from exafel.stills.accuracy import LatticeErrors, lattice_errors
 
 STEP = "evaluate"
@@ -56,6 +57,7 @@ class Summary(StepSummary):
     cell_rms_angstrom: tuple[float, float, float] | None
     cc_true: float | None = None
     shells: tuple[Shell, ...] = ()
+    figures: Figures | None = None
 
 
 def request(
@@ -66,6 +68,8 @@ def request(
     *,
     merge: Path | None = None,
     mtz: Path | None = None,
+    stage1: Path | None = None,
+    stage2: Path | None = None,
 ) -> StepRequest:
     """Say what is to be compared with what.
 
@@ -81,6 +85,8 @@ def request(
         Folder for the result.
     merge, mtz
         Folder of a merge step (or its MTZ) and true structure factors; without `mtz`, those of the truth's folder.
+    stage1, stage2
+        Folders of these steps, for the figures of merit A to E.
 
     Raises
     ------
@@ -88,9 +94,13 @@ def request(
         Merged data are given without true structure factors.
     """
     inputs = {"stills": stills, "truth": (truth,)}
+    inputs |= {name: (path,) for name, path in (("stage1", stage1), ("stage2", stage2)) if path is not None}
     if merge is not None:
         inputs["merge"] = (merge,)
+    if merge is not None or stage2 is not None:
         inputs["mtz"] = (mtz or _true_mtz(truth),)
+    if config.anomalous_model is not None:
+        inputs["model"] = require_paths((Path(config.anomalous_model),), "models")
     return StepRequest(STEP, config, inputs, out)
 
 
@@ -145,7 +155,19 @@ def _evaluate(request: StepRequest, config: EvaluateSfxConfig) -> Summary:
         cell_rms_angstrom=good.cell_rms_angstrom if len(good) else None,
         cc_true=shells[0].cc if shells else None,
         shells=shells[1:],
+        figures=_figures(request, config),
     )
+
+
+def _figures(request: StepRequest, config: EvaluateSfxConfig) -> Figures | None:
+    """Figures A to E; None without stages 1 and 2."""
+    inputs = request.inputs
+    if not {"stage1", "stage2"} & set(inputs):
+        return None
+    named = {name: inputs[name][0] for name in ("stills", "merge", "stage1", "stage2") if name in inputs}
+    folders = {name: path for name, path in named.items() if path.is_dir()}
+    truth = true_table(inputs["mtz"][0]) if "mtz" in inputs else None
+    return figures_of(folders, truth, config, inputs["model"][0] if "model" in inputs else None)
 
 
 def _spread(errors: LatticeErrors) -> Spread:

@@ -12,6 +12,7 @@ void bind_io(nb::module_ &m);
 void bind_merging(nb::module_ &m);
 void bind_postrefine(nb::module_ &m);
 void bind_spotfinding(nb::module_ &m);
+void bind_stage2(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled kernels of ExaFEL Workflows.";
@@ -23,4 +24,5 @@ NB_MODULE(_kernels, m) {
   bind_merging(m);
   bind_postrefine(m);
   bind_spotfinding(m);
+  bind_stage2(m);
 }

@@ -13,6 +13,7 @@ from exafel.monitor.report.merged import merged_section
 from exafel.monitor.report.overview import overview_section
 from exafel.monitor.report.particles import particle_sections
 from exafel.monitor.report.pictures import pictures_section
+from exafel.monitor.report.pixels import pixels_section
 from exafel.monitor.report.provenance import parameters_section, provenance_section
 from exafel.monitor.report.quality import quality_section
 from exafel.monitor.report.rates import rates_section
@@ -57,6 +58,7 @@ def build_sections(trial: Trial, config: ReportConfig) -> list[Section]:
         reading("merge statistics", lambda: merged_section(trial)),
         reading("figures of merit", lambda: truth_section(trial)),
         *(reading("single particles", lambda: particle_sections(trial)) or []),
+        reading("refinement against pixels", lambda: pixels_section(trial)),
         reading("event records", lambda: weather_section(trial)),
         reading("timings", lambda: timings_section(trial)),
         provenance_section(trial),

@@ -11,7 +11,7 @@ from exafel.errors import InputError
 from exafel.io.files import read_json
 from exafel.io.manifest import MANIFEST_NAME, Manifest, read_manifest
 
-STILLS_STEPS = ("simulate", "stills", "cells", "merge", "evaluate")
+STILLS_STEPS = ("simulate", "stills", "cells", "merge", "stage1", "predict", "stage2", "evaluate")
 PARTICLE_STEPS = ("simulate_spi", "spi_hits", "spi_reconstruct", "spi_evaluate")
 STEPS = (*STILLS_STEPS, *PARTICLE_STEPS)
 """Steps that the report knows, in the order in which data walks through them."""

@@ -1,0 +1,218 @@
+"""Stage 1 on images whose truth is known, and on images that are not what they should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pixel_shots import (
+    BEAM_SIZE_UM,
+    CELL,
+    N_CELLS,
+    amplitudes,
+    beam,
+    crystal,
+    detector,
+    noisy,
+    photons,
+    reflections,
+    turned,
+)
+
+from exafel.bragg.cell_freedom import free_cell_directions
+from exafel.bragg.levenberg import Evaluation, minimize
+from exafel.bragg.likelihood import pixel_likelihood
+from exafel.bragg.point_spread import spread_matrix
+from exafel.bragg.readout import psf_kernel, spread
+from exafel.bragg.shoeboxes import Shoeboxes, central, cut_shoeboxes, fit_planes
+from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
+from exafel.bragg.stage1 import Stage1Fit, refine_shot
+from exafel.config.simulate import PsfConfig
+from exafel.config.stage1 import Stage1Config
+from exafel.errors import InputError
+from exafel.io.crystal import Crystal, space_group
+
+KNOWN = reflections()
+F = amplitudes(KNOWN)
+CONFIG = Stage1Config(shoebox_px=13, beam_size_um=BEAM_SIZE_UM, read_noise_photons=0.0, n_cells=(12, 12, 12))
+
+
+def spots_of(image: np.ndarray, least: float = 120.0) -> tuple[np.ndarray, np.ndarray]:
+    """Panels and places of local maxima well above the background."""
+    found = []
+    for panel, frame in enumerate(image):
+        for y, x in np.argwhere(frame > least):
+            window = frame[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4]
+            if frame[y, x] == window.max():
+                found.append((panel, x + 0.5, y + 0.5))
+    table = np.array(found).reshape(-1, 3)
+    return table[:, 0].astype(int), table[:, 1:]
+
+
+def scene(start: Crystal, geometry=None, **more: object) -> ShotScene:
+    light = beam()
+    return ShotScene(
+        geometry or detector(), light, start, KNOWN.table(F), light.flux / (BEAM_SIZE_UM * 1e-6) ** 2, **more
+    )
+
+
+def boxes_of(image: np.ndarray, geometry=None) -> Shoeboxes:
+    panel, xy = spots_of(image)
+    return cut_shoeboxes(
+        list(image), [np.ones(frame.shape, bool) for frame in image], geometry or detector(), panel, xy, 13, gain=1.0
+    )
+
+
+def angle_deg(a: Crystal, b: Crystal) -> float:
+    cosine = (np.trace(a.U.T @ b.U) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def refined(true: Crystal, start: Crystal, image: np.ndarray, **changes: object) -> tuple[Stage1Fit, ShotScene]:
+    where = scene(start)
+    return refine_shot(where, boxes_of(image), CONFIG.model_copy(update=changes)), where
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_the_truth_is_found_from_a_wrong_start(seed: int) -> None:
+    true = crystal(seed)
+    start = turned(true, 0.06, seed, stretch=1.0008)
+    image = noisy(photons(true, KNOWN, F, detector(), beam()), seed)
+    fit, where = refined(true, start, image)
+    assert angle_deg(where.refined_crystal(fit.parameters), true) < 0.004
+    assert fit.parameters.cell == pytest.approx(CELL, abs=0.008)
+    assert fit.parameters.cell[0] == fit.parameters.cell[1]
+    assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.03)
+    assert fit.parameters.scale == pytest.approx(400, rel=0.05)
+    assert fit.sigma_z == pytest.approx(1, abs=0.06)
+    assert fit.sigma_z_before > 1.3 * fit.sigma_z
+    assert fit.flags == ()
+    rows = boxes_of(image).rows[fit.boxes]
+    assert np.abs(fit.centroids_px - spots_of(image)[1][rows]).max() < 3
+
+
+def test_the_value_never_rises_and_the_fit_is_short() -> None:
+    true = crystal(1)
+    fit, _ = refined(true, turned(true, 0.06, 1), noisy(photons(true, KNOWN, F, detector(), beam()), 1))
+    assert fit.n_evaluations < 40
+
+
+def test_derivatives_agree_with_central_differences() -> None:
+    true = crystal(5)
+    where = scene(true, mosaic_blocks=4)
+    start = ShotParameters(CELL, N_CELLS, 300.0, eta_deg=(0.05, 0.05, 0.05), detector_z_mm=0.1, b_factor=5.0)
+    units = Stage1Config().units.model_dump()
+    free = Parameterization(where, start, units, Stage1Config().limits.model_dump(), {})
+    image = noisy(photons(true, KNOWN, F, detector(), beam()), 5)
+    pixels = boxes_of(image).pixels().reshape(-1, 3)
+    decay = where.bragg_decay(pixels)
+    x = 0.3 * np.random.default_rng(0).standard_normal(len(free))
+    _, slopes = free.photons(x, pixels, decay)
+    for number, variable in enumerate(free.variables):
+        h = np.zeros(len(free))
+        h[number] = 1e-4
+        numeric = (free.photons(x + h, pixels, decay)[0] - free.photons(x - h, pixels, decay)[0]) / 2e-4
+        assert np.abs(numeric - slopes[number]).max() < 2e-5 * np.abs(slopes[number]).max(), variable.name
+
+
+def test_spots_of_a_hot_panel_are_left_out() -> None:
+    true, geometry = crystal(2), detector(220, panels=2)
+    image = noisy(photons(true, KNOWN, F, geometry, beam()), 2)
+    hot = image.copy()
+    rng = np.random.default_rng(0)
+    for y, x in rng.integers(10, 200, (8, 2)):
+        hot[1, y, x] += 5000
+    fit = refine_shot(scene(turned(true, 0.04, 2), geometry), boxes_of(hot, geometry), CONFIG)
+    assert "boxes_rejected" in fit.flags
+    assert fit.sigma_z < 1.3
+    assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.06)
+
+
+def test_a_wrong_cell_is_flagged_and_few_spots_are_refused() -> None:
+    true = crystal(1)
+    image = noisy(photons(true, KNOWN, F, detector(), beam()), 1)
+    wrong = turned(true, 0.0, 1, stretch=1.06)
+    fit, _ = refined(true, wrong, image)
+    assert {flag.partition(":")[0] for flag in fit.flags} & {"high_sigma_z", "boxes_rejected", "at_bound"}
+    with pytest.raises(InputError, match="usable spots"):
+        refine_shot(scene(true), boxes_of(image).select(np.arange(3)), CONFIG)
+
+
+def test_restraints_hold_what_the_data_would_move() -> None:
+    true = crystal(2)
+    image = noisy(photons(true, KNOWN, F, detector(), beam()), 2)
+    free, _ = refined(true, true, image)
+    held, _ = refined(true, true, image, restraints=CONFIG.restraints.model_copy(update={"n_cells": 1e-4}))
+    assert abs(held.parameters.n_cells[0] - 12) < 0.3 < abs(free.parameters.n_cells[0] - 12)
+
+
+def test_cells_move_as_their_symmetry_allows() -> None:
+    free = {
+        "P1": 6,
+        "P21": 4,
+        "C2": 4,
+        "P212121": 3,
+        "P43212": 2,
+        "P6122": 2,
+        "R3:H": 2,
+        "R3:R": 2,
+        "P213": 1,
+    }
+    cells = {"P6122": (90, 90, 130, 90, 90, 120), "R3:H": (90, 90, 130, 90, 90, 120), "R3:R": (60, 60, 60, 80, 80, 80)}
+    cells |= {"P43212": (79, 79, 38, 90, 90, 90), "P213": (70, 70, 70, 90, 90, 90), "P1": (40, 50, 60, 80, 95, 100)}
+    cells |= {"P21": (40, 50, 60, 90, 100, 90), "C2": (40, 50, 60, 90, 100, 90), "P212121": (40, 50, 60, 90, 90, 90)}
+    for name, count in free.items():
+        directions = free_cell_directions(cells[name], space_group(name))
+        assert directions.shape == (count, 6), name
+        for direction in directions:
+            assert 1 in direction
+    assert free_cell_directions(cells["R3:R"], space_group("R3:R")) == pytest.approx(
+        np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
+    )
+
+
+def test_planes_are_fitted_under_outliers() -> None:
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:15, :15] - 7.0
+    plane = 30 + 0.8 * x - 0.5 * y
+    data = rng.poisson(np.broadcast_to(plane, (200, 15, 15))).astype(float)
+    data[:, 7, 7] += 500
+    data[:, 1, 2] += 90
+    planes = fit_planes(data, np.broadcast_to(~central(15, 4.0), data.shape))
+    assert planes.good.all()
+    assert planes.coefficients.mean(axis=0) == pytest.approx([30, 0.8, -0.5], abs=0.1)
+    assert planes.values(15).mean(axis=0) == pytest.approx(plane, abs=0.6)
+
+
+def test_likelihood_against_closed_forms() -> None:
+    rng = np.random.default_rng(1)
+    model = rng.uniform(1, 50, 40)
+    data = rng.poisson(model).astype(float)
+    found = pixel_likelihood(data, model, 2.0)
+    variance = model + 4
+    expected = 0.5 * np.sum(np.log(2 * np.pi * variance) + (data - model) ** 2 / variance)
+    assert found.value == pytest.approx(expected)
+    h = 1e-5
+    for i in range(5):
+        up, down = model.copy(), model.copy()
+        up[i] += h
+        down[i] -= h
+        slope = (pixel_likelihood(data, up, 2.0).value - pixel_likelihood(data, down, 2.0).value) / (2 * h)
+        assert found.slope[i] == pytest.approx(slope, abs=1e-6)
+
+
+def test_minimization_stays_within_bounds() -> None:
+    def bowl(x: np.ndarray) -> Evaluation:
+        return Evaluation(float(np.sum((x - [3, -2]) ** 2)), 2 * (x - [3, -2]), 2 * np.eye(2))
+
+    ended = minimize(bowl, np.zeros(2), (np.array([-1.0, -5.0]), np.array([1.0, 5.0])))
+    assert ended.x == pytest.approx([1, -2], abs=0.03)
+    assert ended.converged
+    assert ended.at_bound.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shape", ["gaussian", "fiber"])
+def test_point_spread_of_boxes_is_that_of_panels(shape: str) -> None:
+    psf = PsfConfig(type=shape, fwhm_mm=0.3, reach_px=6)
+    image = np.random.default_rng(0).gamma(1, 10, (15, 15))
+    by_box = image.ravel() @ spread_matrix(15, psf, (0.1, 0.12))
+    assert by_box.reshape(15, 15) == pytest.approx(spread(image, psf_kernel(psf, (0.1, 0.12))), abs=1e-8)
