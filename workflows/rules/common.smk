@@ -76,6 +76,8 @@ def spi_images():
 def spi_options():
     """Return what a reconstruction reads as options of its command."""
     return [*spi_images(), "--hits", inputs("spi_reconstruct")[-1]] if "spi_reconstruct" in LINKS else []
+
+
 def role_options(step, *names):
     """Return what a step reads, one option after the other, as options of its command."""
     return [word for name, path in zip(names, inputs(step), strict=True) for word in (name, path)]
