@@ -178,7 +178,7 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
         "walltime_min": 30,
         "drain_min": 10,
         "status_seconds": 2,
-        "silence_seconds": 12,
+        "silence_seconds": 30,
     }
     options = ["--account=chm137", "--partition=batch", "--constraint=nvme"]
     (folder / "pilots.yaml").write_text(yaml.safe_dump([{**pilot, "sbatch_options": options}]))
