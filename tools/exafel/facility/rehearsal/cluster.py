@@ -153,8 +153,8 @@ class Cluster:
         # A data base that lives for minutes need not outlive a crash of the machine.
         options += ["--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF"]
         options += ["--innodb-flush-method=nosync", "--innodb-doublewrite=0", "--innodb-lock-wait-timeout=900"]
-        user = ["setpriv", "--reuid=mysql", "--regid=mysql", "--init-groups", "--pdeathsig", "KILL"]
-        self._daemon("mariadbd", [*user, "mariadbd", *options])
+        as_mysql = ["setpriv", "--reuid=mysql", "--regid=mysql", "--init-groups", "--pdeathsig", "KILL"]
+        self._daemon("mariadbd", [*as_mysql, "mariadbd", *options])
         client = ["mariadb", "--no-defaults", "-S", socket, "-e"]
         self._wait("mariadbd", 60, lambda: self._works(*client, "select 1"))
         user = "create user slurm@{0} identified by 'slurm'; grant all on slurm_acct_db.* to slurm@{0};"
