@@ -167,6 +167,7 @@ rule count:
 """
 
 
+@pytest.mark.timeout(600)  # seconds where two cores are free, minutes where they are shared
 def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster: Cluster, shared: Path) -> None:
     folder = shared / "pilots"
     folder.mkdir()
@@ -177,7 +178,7 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
         "walltime_min": 30,
         "drain_min": 10,
         "status_seconds": 2,
-        "silence_seconds": 12,
+        "silence_seconds": 30,
     }
     options = ["--account=chm137", "--partition=batch", "--constraint=nvme"]
     (folder / "pilots.yaml").write_text(yaml.safe_dump([{**pilot, "sbatch_options": options}]))
@@ -213,6 +214,7 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
     assert state_of(cluster, second) in ("NODE_FAIL", "CANCELLED", "FAILED")
 
 
+@pytest.mark.timeout(600)
 def test_the_chain_runs_by_a_profile_unchanged(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     structure = str(ROOT / "workflows/config/demo/1a8o.pdb")

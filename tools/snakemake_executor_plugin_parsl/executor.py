@@ -101,6 +101,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that have ended; yield the others."""
+        self._check_interchanges()
         for info in active_jobs:
             future: Future[Outcome] = info.aux["future"]
             if not future.done():
@@ -115,6 +116,14 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
                 self.report_job_error(info, msg=f"exit code {outcome.returncode} on {outcome.host}. {tail}")
             else:
                 self._finish(info, future.result())
+
+    def _check_interchanges(self) -> None:
+        """Without Parsl's interchange no pilot is heard of again: end, instead of waiting for ever."""
+        executors = {} if self._kernel is None else self._kernel.executors
+        for label in self._pilots.keys() & executors.keys():
+            process = getattr(executors[label], "interchange_proc", None)
+            if process is not None and process.poll() is not None:
+                raise WorkflowError(f"the interchange of the pilots '{label}' has ended from outside; run this again")
 
     def _finish(self, info: SubmittedJobInfo, outcome: Outcome) -> None:
         job = info.job

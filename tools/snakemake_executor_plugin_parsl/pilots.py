@@ -63,7 +63,7 @@ class Pilot:
     drain_min: int = 10
     workers: int = 1
     status_seconds: int = 30
-    silence_seconds: int = 40
+    silence_seconds: int = 120
     sbatch_options: tuple[str, ...] = ()
     worker_init: tuple[str, ...] = ()
     slurm: bool = True

@@ -20,7 +20,17 @@ from exafel.facility.rehearsal.nodes import boot_command, end_node, node_process
 from exafel.facility.rehearsal.shape import Shape, VirtualNode, make_shape
 from exafel.facility.site import Site
 
-PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sacctmgr", "unshare")
+PROGRAMS = (
+    "munged",
+    "mariadbd",
+    "mariadb-install-db",
+    "slurmdbd",
+    "slurmctld",
+    "slurmd",
+    "sacctmgr",
+    "unshare",
+    "setpriv",
+)
 PACKAGES = (
     "slurmctld slurmd slurmdbd slurm-client slurm-wlm-basic-plugins munge mariadb-server openmpi-bin libpmix-dev zstd"
 )
@@ -143,7 +153,8 @@ class Cluster:
         # A data base that lives for minutes need not outlive a crash of the machine.
         options += ["--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=0", "--performance-schema=OFF"]
         options += ["--innodb-flush-method=nosync", "--innodb-doublewrite=0", "--innodb-lock-wait-timeout=900"]
-        self._daemon("mariadbd", ["mariadbd", *options])
+        as_mysql = ["setpriv", "--reuid=mysql", "--regid=mysql", "--init-groups", "--pdeathsig", "KILL"]
+        self._daemon("mariadbd", [*as_mysql, "mariadbd", *options])
         client = ["mariadb", "--no-defaults", "-S", socket, "-e"]
         self._wait("mariadbd", 60, lambda: self._works(*client, "select 1"))
         user = "create user slurm@{0} identified by 'slurm'; grant all on slurm_acct_db.* to slurm@{0};"
@@ -175,6 +186,8 @@ class Cluster:
         (shape.configuration / "slurmdbd.conf").chmod(0o600)
 
     def _daemon(self, name: str, words: list[str]) -> None:
+        # Should this process be killed, its daemons end with it.
+        words = ["setpriv", "--pdeathsig", "KILL", *words]
         with (self.folder / "log" / f"{name}.out").open("wb") as log:
             process = subprocess.Popen(
                 words, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -19,7 +19,8 @@ DISK_SIZE = "2g"
 def boot_command(node: VirtualNode, shape: Shape, keep: tuple[Path, ...]) -> list[str]:
     """Command that becomes the node's slurmd."""
     script = "\n".join(["set -e", f"hostname {node.name}", *_disks(shape, node, keep), *_slurm_of(shape, node)])
-    return ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", script]
+    words = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", script]
+    return ["setpriv", "--pdeathsig", "KILL", *words]  # should the rehearsal be killed, its nodes end with it
 
 
 def local_disks(shape: Shape) -> list[Path]:
