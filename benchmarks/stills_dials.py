@@ -50,7 +50,7 @@ def threshold_seconds(pixels, config, repeats):
 
 
 def spot_seconds(request, config):
-    """CPU seconds from the pixels to the table of spots; the image is read and cached first."""
+    """CPU seconds from the pixels to the table of spots, and the spots; the image is read and cached first."""
     names = ("sigma_background", "sigma_strong", "global_threshold", "gain")
     lines = [f"spotfinder.threshold.dispersion.{name}={config[name]}" for name in names]
     lines += [
@@ -62,12 +62,17 @@ def spot_seconds(request, config):
     params = phil_scope.fetch(parse("\n".join(lines))).extract()
     experiments = ExperimentListFactory.from_filenames([request["image"]])[request["index"] : request["index"] + 1]
     experiments[0].imageset.get_raw_data(0)
-    return median_cpu_s(lambda: flex.reflection_table.from_observations(experiments, params), request["repeats"])
+    spots = flex.reflection_table.from_observations(experiments, params)
+    found = [[spots["panel"][row], *spots["xyzobs.px.value"][row][:2]] for row in range(len(spots))]
+    seconds = median_cpu_s(lambda: flex.reflection_table.from_observations(experiments, params), request["repeats"])
+    return seconds, found
 
 
 request = json.load(sys.stdin)
+seconds, found = spot_seconds(request, request["config"])
 answer = {
     "threshold": threshold_seconds(np.load(request["pixels"]), request["config"], request["repeats"]),
-    "spots": spot_seconds(request, request["config"]),
+    "spots": seconds,
+    "found": found,
 }
 print(json.dumps(answer))

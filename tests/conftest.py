@@ -10,12 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabio.cbfimage import CbfImage
+from hypothesis import settings
 from scipy.spatial.transform import Rotation
 
 from exafel.io.crystal import orthogonalization
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.nxmx import NXmxSource
 from exafel.io.nxmx_writer import NXmxWriter
+
+# A busy machine is no failure: how long an example may take is left to the tests' own time limit.
+settings.register_profile("exafel", deadline=None)
+settings.load_profile("exafel")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

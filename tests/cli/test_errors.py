@@ -144,7 +144,7 @@ def test_a_path_that_is_not_there_is_named(stills: Stills, tmp_path: Path) -> No
         ("stils: {}", "unknown key 'stils', did you mean 'stills'?"),
         ("stills: {spotfinding: {gain: -2}}", "'stills.spotfinding.gain': input should be greater than 0 (got -2)"),
         ("stills: {engine: dails}", "'stills.engine': input should be 'native' or 'dials' (got 'dails')"),
-        ("stills: {indexing: {}}", "indexing needs the unit cell"),
+        ("stills: {indexing: {unit_cell: [40, 50, 60, 90, 90, 190]}}", "angles between 0 and 180 degrees"),
         ("stills: [", "not valid YAML"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from exafel.cli.main import run
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"exafel {exafel.__version__}\n"
+    assert importlib.metadata.version("exafel") == exafel.__version__
 
 
 @pytest.mark.parametrize(

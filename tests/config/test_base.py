@@ -42,8 +42,8 @@ def test_each_fault_is_named(data: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize(
     ("errors", "message"),
     [
-        ({"n_intensity_bins": 3}, "'merge.error.model' is required: 'none' or 'ev11'"),
-        ({"model": "ev12"}, "'merge.error.model': should be 'none' or 'ev11' (got 'ev12')"),
+        ({"n_intensity_bins": 3}, "'merge.error.model' is required: 'none', 'ev11', 'mm24'"),
+        ({"model": "ev12"}, "'given' (got 'ev12')"),
         (
             {"model": "ev11", "intensity_bins": 3},
             "merge.error.intensity_bins', did you mean 'n_intensity_bins'?",

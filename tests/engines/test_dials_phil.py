@@ -56,6 +56,16 @@ def test_dials_own_parameters_go_over_the_mapped_ones() -> None:
     assert phil["profile.gaussian_rs.parameters.sigma_b_cutoff"] == "0.5"
 
 
+def test_the_radial_algorithm_is_ours_alone() -> None:
+    radial = config(spotfinding={"algorithm": "radial"})
+    assert "spotfinder.threshold.algorithm" not in entries(phil_text(radial, file_list="files.txt"))
+    assert without_equivalent(radial) == ["spotfinding.algorithm"]
+    extended = config(spotfinding={"algorithm": "dispersion_extended"})
+    phil = entries(phil_text(extended, file_list="files.txt"))
+    assert phil["spotfinder.threshold.algorithm"] == '"dispersion_extended"'
+    assert without_equivalent(extended) == []
+
+
 def test_what_dials_has_no_parameter_for_is_named() -> None:
     assert without_equivalent(config()) == []
     assert without_equivalent(config(indexing={"min_indexed": 11})) == ["indexing.min_indexed"]

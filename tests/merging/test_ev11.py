@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exafel.errors import InputError
 from exafel.merging.ev11 import Ev11, deviations, fit_ev11, group_means, intensity_bins
@@ -74,3 +76,15 @@ def test_observations_without_errors_are_an_error_that_says_what_to_do() -> None
     with pytest.raises(InputError, match="are equal") as caught:
         fitted(np.full(90, 100.0), np.full(90, 4.0), np.arange(0, 90, 3))
     assert "merge.error.model" in str(caught.value.hint)
+
+
+@given(st.floats(0.01, 100.0), st.integers(0, 5))
+@settings(max_examples=15, deadline=None)
+def test_errors_follow_the_unit_of_the_intensities(unit: float, seed: int) -> None:
+    """In other units, sdfac and sdadd stay and sdb goes with the root of the unit."""
+    intensity, variance, starts = observations(1.3, 1.0, 0.2, n=150, multiplicity=8, seed=seed)
+    one = fitted(intensity, variance, starts)
+    other = fitted(unit * intensity, unit**2 * variance, starts)
+    mean = np.linspace(50.0, 1500.0, 5)
+    expected = unit**2 * one.variance(np.full(5, 900.0), mean)
+    np.testing.assert_allclose(other.variance(np.full(5, 900.0 * unit**2), unit * mean), expected, rtol=1e-3)

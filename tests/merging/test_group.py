@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exafel.errors import InputError
-from exafel.merging.group import MAX_LATTICES, Observations, group, order_words, owner
+from exafel.merging.group import MAX_LATTICES, Observations, exchange, order_words, owner, renumbered
 from exafel.parallel.comm import Communicator, SerialComm
 from exafel.parallel.local import run_local
 
@@ -19,21 +19,19 @@ def made(seed: int = 0) -> Observations:
     return Observations(np.concatenate(words), rng.normal(size=N), rng.random(N))
 
 
-def lattice_of(observations: Observations) -> np.ndarray:
-    return (observations.order >> 1) & (MAX_LATTICES - 1)
+SAME = np.arange(40)
 
 
-def share(order: list[int], slice_rows: int, comm: Communicator) -> list[Observations] | None:
+def share(order: list[int], comm: Communicator) -> list[Observations] | None:
     """Each rank takes every size-th lattice in some order; rank 0 returns every rank's share after the exchange."""
     everything = made()
-    lattice = lattice_of(everything)
-    parts = [everything.take(lattice == number) for number in order[comm.rank :: comm.size]]
-    return comm.gather(group(Observations.concatenate(parts), comm, slice_rows))
+    parts = [everything.take(everything.lattices == number) for number in order[comm.rank :: comm.size]]
+    return comm.gather(renumbered(exchange(Observations.concatenate(parts), comm), SAME))
 
 
 def test_words_hold_key_lattice_and_half() -> None:
     observations = made()
-    assert np.array_equal(observations.odd, lattice_of(observations) % 3 == 0)
+    assert np.array_equal(observations.odd, observations.lattices % 3 == 0)
     assert set(observations.keys.tolist()) <= set(range(2, 400, 2))
     with pytest.raises(InputError, match="lattices"):
         order_words(np.array([2]), MAX_LATTICES, odd=True)
@@ -41,10 +39,10 @@ def test_words_hold_key_lattice_and_half() -> None:
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_every_observation_is_kept_once_and_reflections_are_whole(ranks: int) -> None:
-    shares = run_local(share, ranks, list(range(40)), 100)
+    shares = run_local(share, ranks, list(range(40)))
     assert shares is not None
     joined = Observations.concatenate(shares)
-    expected = group(made(), SerialComm(), 100)
+    expected = renumbered(made(), SAME)
     rows = np.argsort(joined.order, kind="stable")
     assert np.array_equal(joined.take(rows).order, expected.order)
     assert np.array_equal(joined.take(rows).intensity, expected.intensity)
@@ -56,8 +54,8 @@ def test_every_observation_is_kept_once_and_reflections_are_whole(ranks: int) ->
 @settings(max_examples=20)
 @given(st.permutations(list(range(40))))
 def test_the_order_of_lattices_does_not_matter(order: list[int]) -> None:
-    shares = share(order, 1000, SerialComm())
-    expected = share(list(range(40)), 1000, SerialComm())
+    shares = share(order, SerialComm())
+    expected = share(list(range(40)), SerialComm())
     assert shares is not None
     assert expected is not None
     assert np.array_equal(shares[0].intensity, expected[0].intensity)
@@ -67,7 +65,7 @@ def test_the_order_of_lattices_does_not_matter(order: list[int]) -> None:
 def test_observations_of_one_reflection_in_one_lattice_stay_in_their_order() -> None:
     words = order_words(np.full(4, 6), 0, odd=True)
     values = np.array([3.0, 1.0, 2.0, 0.0])
-    assert group(Observations(words, values, values), SerialComm(), 1000).intensity.tolist() == values.tolist()
+    assert renumbered(Observations(words, values, values), SAME).intensity.tolist() == values.tolist()
 
 
 @given(st.integers(1, 64))
@@ -80,6 +78,22 @@ def test_bijvoet_mates_share_an_owner_and_owners_share_the_load(size: int) -> No
 
 
 def test_nothing_to_group() -> None:
-    empty = group(Observations.concatenate([]), SerialComm(), 1000)
+    empty = renumbered(exchange(Observations.concatenate([]), SerialComm()), SAME)
     assert len(empty) == 0
     assert len(empty.starts()) == 0
+
+
+@given(st.permutations(list(range(40))))
+def test_new_numbers_keep_everything_else_and_negative_ones_drop_a_lattice(numbers: list[int]) -> None:
+    observations = made()
+    new = np.where(np.array(numbers) < 5, -1, numbers)
+    again = renumbered(observations, new)
+    assert np.all(np.diff(again.order) >= 0)
+    assert len(again) == np.count_nonzero(new[observations.lattices] >= 0)
+    old = {value: (key, new[lattice], odd) for value, key, lattice, odd in rows(observations)}
+    assert all(old[value] == (key, lattice, odd) for value, key, lattice, odd in rows(again))
+
+
+def rows(observations: Observations) -> list[tuple[float, int, int, bool]]:
+    columns = (observations.intensity, observations.keys, observations.lattices, observations.odd)
+    return list(zip(*(column.tolist() for column in columns), strict=True))

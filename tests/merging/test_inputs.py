@@ -12,7 +12,7 @@ from exafel.io.geometry import Beam, Detector
 from exafel.io.manifest import Manifest, describe_container, write_manifest
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.merging.inputs import Pair, find_pairs, shares
-from exafel.merging.lattices import number_lattices, split_lattices
+from exafel.merging.lattices import split_lattices
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -100,10 +100,3 @@ def test_reflections_of_an_experiment_that_is_not_there_are_an_error() -> None:
     experiments, table = made()
     with pytest.raises(InputError, match="4, but there are 3"):
         list(split_lattices(ExperimentList(experiments.experiments[:3]), table))
-
-
-def test_numbers_follow_the_digests_even_where_their_first_halves_agree() -> None:
-    everyone = np.array([[9, 1], [5, 7], [5, 2], [5, 9], [1, 0]], dtype=np.uint64)
-    assert number_lattices(everyone[1:4], everyone).tolist() == [2, 1, 3]
-    with pytest.raises(InputError, match="twice"):
-        number_lattices(everyone[:1], np.concatenate([everyone, everyone[2:3]]))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exafel.merging.group import Observations, order_words
-from exafel.merging.merge import join, merge
+from exafel.merging.halves import random_splits
+from exafel.merging.merge import add, join, merge
 
 
 def observations(rows: list[tuple[int, int, float, float]]) -> Observations:
@@ -75,3 +76,22 @@ def test_parts_of_ranks_are_joined_in_the_order_of_keys() -> None:
     assert joined.keys.tolist() == [2, 4, 6, 8]
     assert joined.all.mean.tolist() == [1.0, 5.0, 3.0, 7.0]
     assert joined.odd.n.tolist() == [0, 0, 1, 1]
+
+
+@given(ROWS)
+def test_sums_of_two_merges_add_up_to_those_of_one(rows: list[tuple[int, int, float, float]]) -> None:
+    data = observations(rows)
+    splits = random_splits(np.random.default_rng(0).integers(0, 2**63, (21, 2), dtype=np.uint64), 3)
+    first = data.take(np.flatnonzero(data.lattices <= 10))
+    second = data.take(np.flatnonzero(data.lattices > 10))
+    added = add(merge(first, first.variance, splits), merge(second, second.variance, splits))
+    whole = merge(data, data.variance, splits)
+    assert added.keys.tolist() == whole.keys.tolist()
+    found = (added.all, added.odd, added.even, *added.splits)
+    expected = (whole.all, whole.odd, whole.even, *whole.splits)
+    for one, other in zip(found, expected, strict=True):
+        assert one.n.tolist() == other.n.tolist()
+        np.testing.assert_allclose(one.weight, other.weight, rtol=1e-12)
+        np.testing.assert_allclose(one.weighted, other.weighted, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(added.i_over_sigma, whole.i_over_sigma, rtol=1e-9, atol=1e-9)
+    assert [half.n.sum() for half in whole.splits] == [int(split[data.lattices].sum()) for split in splits]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exafel.config.merge import BulkSolventConfig
+from exafel.config.scaling import BulkSolventConfig
 from exafel.errors import ConfigError, InputError
 from exafel.io.crystal import space_group
 from exafel.io.mtz import MergedData, read_mtz, write_mtz

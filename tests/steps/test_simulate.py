@@ -20,6 +20,7 @@ from exafel.io.geometry import Beam
 from exafel.io.manifest import read_manifest, verify_containers
 from exafel.io.mtz import read_mtz
 from exafel.io.nxmx import NXmxSource
+from exafel.io.refl import read_refl
 from exafel.io.truth import read_truth
 from exafel.parallel.launch import launch
 from exafel.steps import simulate
@@ -38,6 +39,13 @@ def config(**changes: object) -> SimulateSfxConfig:
         "pulse": {"channels": 20},
     }
     return SimulateSfxConfig.model_validate({**small, **changes})
+
+
+def run_dials(dials: Path, folder: Path, *command: str) -> str:
+    environment = {**os.environ, "PATH": f"{dials}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def frames_of(folder: Path) -> list[list[np.ndarray]]:
@@ -88,25 +96,28 @@ def test_our_reader_gets_back_geometry_beam_and_counts(tmp_path: Path) -> None:
         assert beam.polarization_fraction == pytest.approx(0.999)
 
 
-def test_a_killed_run_goes_on_with_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = simulate.request(config(), tmp_path / "killed")
+def test_a_killed_run_goes_on_with_the_part_that_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate.request(config(), tmp_path / "whole")
     launch(simulate.run, whole)
+    request = simulate.request(config(), tmp_path / "killed")
+    make = simulate.ShotSimulator.shot
+    made: list[int] = []
 
-    def killed(*_: object) -> None:
-        raise ExafelError("killed")
+    def killed_at_the_fourth(self: simulate.ShotSimulator, number: int) -> object:
+        made.append(number)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return make(self, number)
 
-    monkeypatch.setattr(simulate.StepRun, "finish", killed)
-    with pytest.raises(ExafelError, match="killed"):
-        launch(simulate.run, request, ranks=2)
-    monkeypatch.undo()
-    (request.out / "rank-00001.h5").unlink()
-    (request.out / ".work" / "done-00001-of-00002.json").unlink()
-    kept = (request.out / "rank-00000.h5").stat().st_mtime_ns
-    launch(simulate.run, request, ranks=2)
-    assert (request.out / "rank-00000.h5").stat().st_mtime_ns == kept
+    monkeypatch.setattr(simulate.ShotSimulator, "shot", killed_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        launch(simulate.run, request)
+    assert not (request.out / "manifest.json").exists()
+    launch(simulate.run, request)
+    assert made == [0, 1, 2, 3, 3, 4]  # config() makes parts of one shot
     for expected, found in zip(frames_of(whole.out), frames_of(request.out), strict=True):
         np.testing.assert_array_equal(expected, found)
+    assert not list(request.out.glob(".work/part-*"))
     assert launch(simulate.run, request).up_to_date
 
 
@@ -117,6 +128,34 @@ def test_fewer_ranks_leave_no_stray_files(tmp_path: Path) -> None:
     launch(simulate.run, request)
     assert [path.name for path in tmp_path.glob("rank-*.h5")] == ["rank-00000.h5"]
     assert len(read_truth(request.out)) == 2
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.dials
+def test_dials_finds_the_spots_of_a_shot_on_256_panels(tmp_path: Path, shared_data: Path, dials: Path) -> None:
+    """The geometry of ExaFEL's campaigns: DIALS imports the file and finds most of the spots that were put there."""
+    chosen = SimulateSfxConfig.model_validate(
+        {
+            "structure": str(shared_data / "pdb" / "4bs7.pdb"),
+            "n_shots": 1,
+            "no_hit_fraction": 0.0,
+            "d_min_angstrom": 2.2,
+            "detector": {"type": "expt", "path": str(shared_data / "geometry" / "jungfrau16m_like.expt")},
+            "crystal": {"mosaic_blocks": 3, "n_cells": (30, 30, 30), "size_um": 5.0, "size_jitter": 0.0},
+            "water_thickness_um": 1.0,
+        }
+    )
+    launch(simulate.run, simulate.request(chosen, tmp_path))
+    source = NXmxSource(tmp_path / "rank-00000.h5")
+    assert len(source.detector(0)) == 256
+    strong = sum(int(np.count_nonzero(panel > 50)) for panel in source.frame(0))
+    run_dials(dials, tmp_path, "dials.import", "rank-00000.h5")
+    run_dials(dials, tmp_path, "dials.find_spots", "imported.expt", "min_spot_size=2", "nproc=1", "d_min=2.2")
+    found = read_refl(tmp_path / "strong.refl")
+    assert strong > 100
+    assert len(found) > 50
+    assert len(np.unique(found["panel"])) > 10
 
 
 def test_events_count_every_shot(tmp_path: Path) -> None:
@@ -160,18 +199,33 @@ def test_real_dials_imports_it_and_finds_its_spots(tmp_path: Path, dials: Path) 
     changes = {"n_shots": 3, "no_hit_fraction": 0.0, "d_min_angstrom": 3.0, "detector": detector}
     request = simulate.request(config(**changes), tmp_path / "sim")
     launch(simulate.run, request)
-    environment = {**os.environ, "PATH": f"{dials}:{os.environ['PATH']}"}
-    for command in (
-        ["dials.import", str(request.out / "rank-00000.h5")],
-        ["dials.find_spots", "imported.expt", "nproc=1"],
-    ):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+    run_dials(dials, tmp_path, "dials.import", str(request.out / "rank-00000.h5"))
+    printed = run_dials(dials, tmp_path, "dials.find_spots", "imported.expt", "nproc=1")
     imported = json.loads((tmp_path / "imported.expt").read_text())
     assert len(imported["experiment"]) == 3
     wavelengths = [beam["wavelength"] for beam in imported["beam"]]
     expected = [shot.wavelength_angstrom for shot in read_truth(request.out).shots]
     assert sorted(wavelengths) == pytest.approx(sorted(expected))
-    saved = [line for line in done.stdout.splitlines() if line.startswith("Saved")]
+    saved = [line for line in printed.splitlines() if line.startswith("Saved")]
     assert saved
     assert int(saved[0].split()[1]) > 3 * 15
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_same_shots_with_other_noise(tmp_path: Path) -> None:
+    from exafel.bragg.gpu import GpuModel
+
+    try:
+        GpuModel()
+    except ExafelError as error:
+        pytest.skip(str(error))
+    chosen = {"n_shots": 2, "no_hit_fraction": 0.0, "readout": {"psf": {"fwhm_mm": 0.5}, "read_noise_photons": 0.3}}
+    for device in ("cpu", "gpu"):
+        launch(simulate.run, simulate.request(config(device=device, **chosen), tmp_path / device))
+    for cpu, gpu in zip(frames_of(tmp_path / "cpu"), frames_of(tmp_path / "gpu"), strict=True):
+        expected, found = (np.concatenate([panel.ravel() for panel in panels]) for panels in (cpu, gpu))
+        assert found.sum() == pytest.approx(expected.sum(), rel=0.01)
+        bright = expected > 20
+        z = (found[bright] - expected[bright]) / np.sqrt(2.0 * expected[bright])
+        assert abs(z.mean()) < 0.2
+        assert z.std() == pytest.approx(1, abs=0.2)

@@ -236,8 +236,8 @@ def test_json_summary_of_the_command(
 
 
 def test_requests_that_cannot_work(still_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="unit cell"):
-        stills.request(StillsConfig(), [still_images], tmp_path)
+    with pytest.raises(InputError, match="no results of the cells step"):
+        stills.request(config(indexing={"cells": str(tmp_path)}), [still_images], tmp_path)
     with pytest.raises(ConfigError, match="P999"):
         stills.request(config(indexing={"unit_cell": CELL, "space_group": "P999"}), [still_images], tmp_path)
     with pytest.raises(InputError):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from exafel import _kernels
 from exafel.config.indexing import IndexingConfig
 from exafel.config.spotfinding import SpotFindingConfig
-from exafel.errors import ConfigError
 from exafel.io.crystal import orthogonalization, space_group
 from exafel.io.frames import open_frames
 from exafel.io.reflections import Flag, ReflectionTable
@@ -128,12 +127,11 @@ def test_too_few_spots_give_no_lattice(synthetic: SimpleNamespace) -> None:
     assert index_shot(empty, shot.detector, shot.beam, config) == []
 
 
-def test_without_a_unit_cell_the_message_names_the_key(synthetic: SimpleNamespace) -> None:
-    shot = synthetic.shot([], np.random.default_rng(6), n_foreign=30)
-    with pytest.raises(ConfigError, match="unit_cell"):
-        index_shot(shot.spots, shot.detector, shot.beam, IndexingConfig())
+def test_impossible_cells_are_refused() -> None:
     with pytest.raises(ValueError, match="positive edges"):
         IndexingConfig(unit_cell=(10, 10, -1, 90, 90, 90))
+    with pytest.raises(ValueError, match="either unit_cell or cells"):
+        IndexingConfig(unit_cell=(10, 10, 10, 90, 90, 90), cells="cells")
 
 
 @settings(max_examples=40, deadline=None)

@@ -70,6 +70,31 @@ def test_intensities_and_their_errors_are_true() -> None:
     assert np.abs(offset.mean(axis=0)).max() < 0.02
 
 
+@pytest.mark.parametrize(("typical", "gain"), [(30, 1.0), (400, 1.0), (60, 3.0)])
+def test_profile_fits_are_true_and_weak_ones_better_than_sums(typical: float, gain: float) -> None:
+    xy = grid()
+    rng = np.random.default_rng(9)
+    counts = rng.exponential(typical, size=len(xy))
+    image = (gain * rng.poisson(model(xy, counts))).astype(np.float64)
+    width = SpotProfile(np.sqrt(1 + 1 / 12), np.sqrt(1 + 1 / 12))  # what the moments of counts in pixels give
+    config = CONFIG.model_copy(update={"profile_fitting": True})
+    masks = [np.ones(image.shape, dtype=bool)]
+    result = integrate([image], masks, predictions(xy), width, DETECTOR, BEAM, config, gain=gain)
+    assert result.has_flag(Flag.INTEGRATED_PRF).all()
+    truth = gain * 0.98889 * counts
+    by_profile = result["intensity.prf.value"] - truth
+    by_sum = result["intensity.sum.value"] - truth
+    pulls = by_profile / np.sqrt(result["intensity.prf.variance"])
+    assert abs(pulls.mean()) < 5 / np.sqrt(len(xy))
+    assert pulls.std() == pytest.approx(1.0, abs=0.15)
+    if typical < 100:
+        assert by_profile.std() < 0.85 * by_sum.std()
+        assert np.median(result["intensity.prf.variance"] / result["intensity.sum.variance"]) < 0.75
+    strong = counts > 300
+    assert strong.sum() == 0 or result["profile.correlation"][strong].min() > 0.7
+    assert "intensity.prf.value" not in run(image, predictions(xy))
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64, np.int16])
 def test_without_noise_the_plane_is_taken_away_exactly(dtype: type) -> None:
     xy = grid(50)

@@ -14,7 +14,8 @@ from exafel.errors import ConfigError, FrameError
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.reflections import Flag
 from exafel.stills.masks import good_masks
-from exafel.stills.spotfinding import find_spots, strong_pixels
+from exafel.stills.spotfinding import find_spots
+from exafel.stills.strong_pixels import dispersion_strong_pixels as strong_pixels
 
 BEAM = Beam(wavelength_angstrom=1.0)
 
@@ -206,7 +207,7 @@ def test_a_frame_of_the_wrong_shape_is_named() -> None:
 @pytest.mark.parametrize(
     "parameters",
     [{"kernel_size": (0, 3)}, {"min_spot_size": 9, "max_spot_size": 3}, {"d_min": 3.0, "d_max": 2.0},
-     {"algorithm": "dispersion_extended"}],
+     {"algorithm": "disperse"}],
 )  # fmt: skip
 def test_impossible_parameters_are_refused(parameters: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -5,31 +5,54 @@ from exafel.arrays import AnyArray, BoolArray, Float32Array, FloatArray, Int32Ar
 def isa() -> str: ...
 
 # the diffraction forward model (bind_bragg.cpp)
-def add_bragg(
-    image: FloatArray,
-    panels: FloatArray,
-    beam_direction: FloatArray,
-    polarization_axis: FloatArray,
-    polarization: float,
-    wave_numbers: FloatArray,
-    weights: FloatArray,
+class BraggScene:
+    def __init__(
+        self,
+        panels: FloatArray,
+        directions: FloatArray,
+        beam: FloatArray,
+        polarization_axis: FloatArray,
+        polarization: float,
+        wave_numbers: FloatArray,
+        centre: float,
+        channels: FloatArray,
+        buckets: Int32Array,
+        bases: FloatArray,
+        blocks: FloatArray,
+        jacobian: FloatArray,
+        mean_block: FloatArray,
+        block_slack: FloatArray,
+        n_cells: FloatArray,
+        table: FloatArray,
+        first_hkl: IntArray,
+        shape: int,
+        scale: float,
+        oversample: int,
+        n_layers: int,
+        limit: float,
+    ) -> None: ...
+    def add_photons(self, image: FloatArray, all_pixels: bool, single: bool, threads: int) -> int: ...
+    def gradients(
+        self, pixels: Int32Array, photons: FloatArray, derivatives: FloatArray, single: bool, threads: int
+    ) -> int: ...
+    def coefficients(
+        self, pixels: Int32Array, counts: Int32Array, index: Int32Array, value: FloatArray, single: bool, threads: int
+    ) -> int: ...
+    def packed(self, pointers: list[int], single: bool) -> bytes: ...
+    def device_photons(self, image: AnyArray) -> None: ...
+    def device_gradients(self, pixels: Int32Array, photons: AnyArray, derivatives: AnyArray) -> None: ...
+    def pixel_factors(self, omega_p: FloatArray, cos_two_theta: FloatArray) -> None: ...
+
+def crystal_blocks(
+    turns: FloatArray,
+    orientation: FloatArray,
+    cell: FloatArray,
+    spread: FloatArray,
+    axes: FloatArray,
     blocks: FloatArray,
-    n_cells: FloatArray,
-    f_squared: FloatArray,
-    first_hkl: IntArray,
-    scale: float,
-    oversample: int,
-    cut: float,
-    all_pixels: bool,
-) -> int: ...
-def pixel_factors(
-    omega_p: FloatArray,
-    cos_two_theta: FloatArray,
-    panels: FloatArray,
-    beam_direction: FloatArray,
-    polarization_axis: FloatArray,
-    polarization: float,
+    jacobian: FloatArray,
 ) -> None: ...
+def shape_limit(shape: int, cut: float) -> float: ...
 
 # io (bind_io.cpp)
 def decode_cbf_packed(
@@ -40,6 +63,7 @@ def decode_cbf_packed(
     averaged: bool = True,
     sections_correlated: bool = True,
 ) -> Int32Array: ...
+def decompress_bzip2(data: bytes) -> bytes: ...
 
 # spot finding
 def strong_pixels(
@@ -53,7 +77,17 @@ def strong_pixels(
     global_threshold: float,
     min_count: int,
     gain: float,
+    extended: bool,
 ) -> IntArray: ...
+def ring_sums(
+    image: AnyArray,
+    mask: BoolArray,
+    ring: AnyArray,
+    limit: Float32Array,
+    sums: FloatArray,
+    row_step: int,
+) -> None: ...
+def pixels_above_rings(image: AnyArray, mask: BoolArray, ring: AnyArray, limit: Float32Array) -> IntArray: ...
 def spots_from_pixels(
     image: AnyArray,
     mask: BoolArray,
@@ -89,6 +123,7 @@ def integrate_panel(
     gap: float,
     background: float,
     min_width_px: float,
+    profile_sigma: float,
 ) -> dict[str, AnyArray]: ...
 
 # indexing (bind_indexing.cpp)
@@ -107,3 +142,12 @@ def ev11_sums(
     sdadd: float,
     floor: float,
 ) -> IntArray: ...
+def postrefine_normal(
+    parameters: FloatArray,
+    s0: FloatArray,
+    nodes: FloatArray,
+    observed: FloatArray,
+    reference: FloatArray,
+    weight: FloatArray,
+) -> tuple[float, FloatArray, FloatArray]: ...
+def still_factors(parameters: FloatArray, s0: FloatArray, nodes: FloatArray) -> tuple[FloatArray, FloatArray]: ...

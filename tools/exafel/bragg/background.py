@@ -1,62 +1,89 @@
-"""Diffuse background of water, and the noise of photons and read-out."""
+"""Diffuse background: of water, of air, or as measured."""
 
 from __future__ import annotations
 
-import gemmi
-import numpy as np
+from pathlib import Path
 
-from exafel.arrays import AnyArray, FloatArray
-from exafel.bragg.forward import CLASSICAL_ELECTRON_RADIUS_SQUARED_M2, pixel_factors
+import numpy as np
+import pandas as pd
+from scipy.interpolate import PchipInterpolator
+
+from exafel.arrays import FloatArray
+from exafel.bragg.forward import pixel_factors
+from exafel.bragg.scene import CLASSICAL_ELECTRON_RADIUS_SQUARED_M2
+from exafel.errors import InputError
 from exafel.io.geometry import Beam, Detector
 
 WATER_MOLECULES_PER_M3 = 3.3328e28
 """Number density of water at 25 C: 997.05 kg/m^3 over 18.015 g/mol."""
+AIR_MOLECULES_PER_M3 = 2.4463e25
+"""Number density of a gas at 25 C and one atmosphere."""
 
-_COMPRESSIBILITY_LIMIT = 0.063
-"""S(0) = rho k T kappa_T of water at 25 C, with kappa_T = 4.52e-10 / Pa."""
-_OH_ANGSTROM = 0.9572
-_HH_ANGSTROM = 1.5139
+# Structure factor of a molecule against sin(theta)/lambda (1/angstrom): the rough values for water and for air that are
+# in use with nanoBragg.
+_WATER = """0 2.57  0.0365 2.58  0.07 2.8  0.12 5  0.162 8  0.18 7.32  0.2 6.75  0.216 6.75  0.236 6.5  0.28 4.5
+    0.3 4.3  0.345 4.36  0.436 3.77  0.5 3.17"""
+_AIR = "0 14.1  0.045 13.5  0.174 8.35  0.35 4.78  0.5 4.22"
 
 
 def water_intensity(q: FloatArray) -> FloatArray:
-    """Coherent scattering of water per molecule, electron units, like `q` = 4 pi sin(theta) / lambda in 1/angstrom.
+    """Scattering of liquid water a molecule, electron units, like `q` = 4 pi sin(theta) / lambda in 1/angstrom."""
+    return _intensity(_WATER, q)
 
-    A molecule's own scattering (independent atoms at the gas-phase distances, Debye's formula) times a structure
-    factor of the liquid that is a smooth curve of our own: its limit at q = 0 is the compressibility's, it rises about
-    1.5 / angstrom, has the liquid's main maximum at 2 / angstrom and goes to one. It gives a background with the look
-    of water's, to some ten per cent; it is no measurement.
+
+def air_intensity(q: FloatArray) -> FloatArray:
+    """Scattering of air a molecule, electron units, like `q` = 4 pi sin(theta) / lambda in 1/angstrom."""
+    return _intensity(_AIR, q)
+
+
+def diffuse_background(
+    detector: Detector, beam: Beam, *, water_um: float = 0.0, air_mm: float = 0.0, absorption: bool = False
+) -> FloatArray:
+    """Photons that water and air scatter into each pixel for one photon of the pulse, shape (n_pixels,).
+
+    ``(molecules per area) * r_e^2 * Omega * P * I(q)``, with `absorption` times the part that the sensor absorbs.
     """
-    oxygen, hydrogen = gemmi.Element("O").it92, gemmi.Element("H").it92
-    stol2 = (q / (4 * np.pi)) ** 2
-    f_o = np.vectorize(oxygen.calculate_sf, otypes=[float])(stol2)
-    f_h = np.vectorize(hydrogen.calculate_sf, otypes=[float])(stol2)
-    pairs = 4 * f_o * f_h * np.sinc(q * _OH_ANGSTROM / np.pi) + 2 * f_h**2 * np.sinc(q * _HH_ANGSTROM / np.pi)
-    molecule = f_o**2 + 2 * f_h**2 + pairs
-    rise = 1 / (1 + np.exp(-(q - 1.5) / 0.2))
-    start = 1 / (1 + np.exp(1.5 / 0.2))
-    liquid = _COMPRESSIBILITY_LIMIT + (1 - _COMPRESSIBILITY_LIMIT) * (rise - start) / (1 - start)
-    maximum = 0.35 * np.exp(-0.5 * ((q - 2.0) / 0.3) ** 2)
-    return np.asarray(molecule * (liquid + maximum))
+    omega_p, cos_two_theta = pixel_factors(detector, beam, absorption=absorption)
+    q = _q_of(cos_two_theta, beam)
+    grid = np.linspace(0, 4 * np.pi / beam.wavelength_angstrom, 4096)
+    water = water_um * 1e-6 * WATER_MOLECULES_PER_M3 * water_intensity(grid)
+    air = air_mm * 1e-3 * AIR_MOLECULES_PER_M3 * air_intensity(grid)
+    return np.asarray(CLASSICAL_ELECTRON_RADIUS_SQUARED_M2 * omega_p * np.interp(q, grid, water + air))
 
 
-def water_background(detector: Detector, beam: Beam, thickness_um: float) -> FloatArray:
-    """Photons that water scatters into each pixel for one photon of the pulse, shape (n_pixels,).
+def measured_background(path: Path, detector: Detector, beam: Beam) -> FloatArray:
+    """Photons a pixel of a mean pulse from a measured radial profile, shape (n_pixels,).
 
-    ``(molecules per area) * r_e^2 * Omega * P * I(q)``.
+    Parameters
+    ----------
+    path
+        CSV file with a header and two columns: q (1/angstrom, ascending) and mean photons a pixel. Between its rows it
+        is interpolated in straight lines; beyond its ends it keeps the last value.
+    detector, beam
+        Where the pixels are.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not such a table, or has values that are negative or no numbers.
     """
-    omega_p, cos_two_theta = pixel_factors(detector, beam)
-    q = 4 * np.pi / beam.wavelength_angstrom * np.sqrt(np.clip(1 - cos_two_theta, 0, 2) / 2)
-    q_table = np.linspace(0, 4 * np.pi / beam.wavelength_angstrom, 2048)
-    molecules_per_m2 = thickness_um * 1e-6 * WATER_MOLECULES_PER_M3
-    scattering = np.interp(q, q_table, water_intensity(q_table))
-    return np.asarray(molecules_per_m2 * CLASSICAL_ELECTRON_RADIUS_SQUARED_M2 * omega_p * scattering)
+    try:
+        table = pd.read_csv(path, comment="#").to_numpy(dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a table of q and photons: {error}", where=path) from error
+    if table.ndim != 2 or table.shape[1] != 2 or len(table) < 2:
+        raise InputError("a background profile has two columns, q and photons, and two rows at least", where=path)
+    if not np.all(np.isfinite(table)) or np.any(table < 0) or np.any(np.diff(table[:, 0]) <= 0):
+        raise InputError("q must ascend, and neither q nor photons may be negative or missing", where=path)
+    _, cos_two_theta = pixel_factors(detector, beam)
+    return np.asarray(np.interp(_q_of(cos_two_theta, beam), table[:, 0], table[:, 1]))
 
 
-def detect(
-    rng: np.random.Generator, photons: AnyArray, *, gain: float, read_noise_photons: float, saturation_photons: float
-) -> AnyArray:
-    """What a detector reads: Poisson photons, Gaussian read-out noise, gain, saturation; int32, like `photons`."""
-    counts = rng.poisson(photons).astype(np.float64)
-    if read_noise_photons > 0:
-        counts += rng.normal(0, read_noise_photons, counts.shape)
-    return np.rint(gain * np.minimum(counts, saturation_photons)).astype(np.int32)
+def _q_of(cos_two_theta: FloatArray, beam: Beam) -> FloatArray:
+    return np.asarray(4 * np.pi / beam.wavelength_angstrom * np.sqrt(np.clip(1 - cos_two_theta, 0, 2) / 2))
+
+
+def _intensity(table: str, q: FloatArray) -> FloatArray:
+    stol, amplitude = np.array(table.split(), dtype=np.float64).reshape(-1, 2).T
+    curve = PchipInterpolator(stol, amplitude)
+    return np.asarray(curve(np.clip(q / (4 * np.pi), stol[0], stol[-1])) ** 2)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import gemmi
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from exafel.arrays import AnyArray, FloatArray
-from exafel.bragg.background import detect, water_background
-from exafel.bragg.forward import CrystalModel, bragg_photons, split_panels
-from exafel.bragg.spectrum import JITTER_LIMIT, energy_grid, sase_spectrum
-from exafel.bragg.structure_factors import StructureFactorTable
+from exafel.bragg.background import diffuse_background, measured_background
+from exafel.bragg.forward import split_panels
+from exafel.bragg.gpu import GpuModel
+from exafel.bragg.readout import detect, psf_kernel, spread
+from exafel.bragg.sample import Sample
+from exafel.bragg.scene import CrystalModel, Divergence, SceneArrays, SceneOptions, scene_arrays
+from exafel.bragg.spectrum import JITTER_LIMIT, pulse_energies, sase_spectrum
 from exafel.config.simulate import CrystalConfig, PulseConfig, SimulateSfxConfig
+from exafel.errors import InputError
 from exafel.io.crystal import CellParameters, Crystal, orthogonalization
 from exafel.io.geometry import EV_ANGSTROM, Beam, Detector
 
@@ -54,65 +60,79 @@ class ShotSimulator:
         What to simulate.
     detector
         The detector.
-    structure_factors, cell, space_group
+    sample
         The crystal's contents, mean unit cell and symmetry.
+
+    Raises
+    ------
+    InputError
+        The background's profile cannot be used, or panels with pixels of several sizes are to have a point spread.
+    ExafelError
+        There is no GPU though one is asked for.
     """
 
-    def __init__(
-        self,
-        config: SimulateSfxConfig,
-        detector: Detector,
-        structure_factors: StructureFactorTable,
-        cell: CellParameters,
-        space_group: gemmi.SpaceGroup,
-    ) -> None:
+    def __init__(self, config: SimulateSfxConfig, detector: Detector, sample: Sample) -> None:
         self._config = config
         self.detector = detector
-        self._structure_factors = structure_factors
-        self._cell = cell
-        self._space_group = space_group
-        mean_beam = nominal_beam(config.pulse)
-        self._background = water_background(detector, mean_beam, config.water_thickness_um)
+        self._sample = sample
+        self._background = mean_background(config, detector)
+        self._options = SceneOptions(config.oversample, config.sensor_layers, _CUT, _divergence(config.pulse))
+        self._gpu = GpuModel() if config.device == "gpu" else None
+        self._background_on_device = self._gpu.upload(self._background) if self._gpu else None
+        psf = config.readout.psf
+        if psf and len({panel.pixel_size_mm for panel in detector.panels}) > 1:
+            raise InputError("a point spread needs pixels of one size on all panels", where="simulate.readout.psf")
+        self._psf = psf_kernel(psf, detector[0].pixel_size_mm) if psf else None
 
     def shot(self, number: int) -> Shot:
         """Make shot `number`: always the same, whichever shots were made before and wherever."""
         rng = np.random.default_rng([self._config.seed, number])
         beam = random_pulse(rng, self._config.pulse)
-        photons = beam.flux * self._background
         crystal, scale = None, 0.0
         if rng.random() >= self._config.no_hit_fraction:
             crystal = self._random_crystal(rng)
             scale = self._random_scale(rng, crystal)
-            photons = photons + self._bragg(rng, beam, crystal, scale)
-        readout = self._config.readout
-        counts = detect(
-            rng,
-            photons,
-            gain=readout.gain,
-            read_noise_photons=readout.read_noise_photons,
-            saturation_photons=readout.saturation_photons,
-        )
+        scene = None if crystal is None else self._scene(rng, beam, crystal, scale)
+        on_host = self._gpu is None
+        counts = self._counts(rng, beam, scene) if on_host else self._counts_on_device(number, beam, scene)
         return Shot(number, beam, crystal, scale, split_panels(counts, self.detector))
 
-    def _bragg(self, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float) -> FloatArray:
+    def _scene(self, rng: np.random.Generator, beam: Beam, crystal: Crystal, scale: float) -> SceneArrays:
         config = self._config
-        rotations = mosaic_rotations(rng, config.crystal.mosaic_blocks, np.radians(config.crystal.mosaicity_deg))
-        model = CrystalModel(crystal.real_space @ rotations.transpose(0, 2, 1), config.crystal.n_cells, scale)
-        image = bragg_photons(
-            self.detector,
-            beam,
-            model,
-            self._structure_factors,
-            fluence_per_m2=beam.flux / (config.pulse.beam_size_um * 1e-6) ** 2,
-            oversample=config.oversample,
-            cut=_CUT,
-        )
-        return np.concatenate([panel.ravel() for panel in image.panels])
+        blocks = mosaic_bases(rng, crystal, config.crystal)
+        model = CrystalModel(blocks, config.crystal.n_cells, scale, config.crystal.shape)
+        fluence = beam.flux / (config.pulse.beam_size_um * 1e-6) ** 2
+        return scene_arrays(self.detector, beam, model, self._sample.structure_factors, fluence, self._options)
+
+    def _counts(self, rng: np.random.Generator, beam: Beam, scene: SceneArrays | None) -> AnyArray:
+        photons = beam.flux * self._background
+        if scene is not None:
+            scene.host.add_photons(photons, False, False, 1)
+        if self._psf is not None:
+            for panel in split_panels(photons, self.detector):
+                panel[...] = spread(panel, self._psf)
+        return np.asarray(detect(rng, photons, self._config.readout))
+
+    def _counts_on_device(self, number: int, beam: Beam, scene: SceneArrays | None) -> AnyArray:
+        """The same on the GPU, where the image stays until it is finished; its noise has other random numbers."""
+        assert self._gpu is not None
+        assert self._background_on_device is not None
+        photons = self._background_on_device * beam.flux
+        if scene is not None:
+            self._gpu.photons(scene, photons)
+        if self._psf is not None:
+            kernel = self._gpu.upload(self._psf)
+            for panel in split_panels(photons, self.detector):
+                panel[...] = self._gpu.convolve(panel, kernel)
+        rng = self._gpu.generator([self._config.seed, number])
+        return np.asarray(detect(rng, photons, self._config.readout).get())
 
     def _random_crystal(self, rng: np.random.Generator) -> Crystal:
-        cell = jittered_cell(rng, self._cell, self._space_group, self._config.crystal.cell_jitter_percent / 100)
+        cell = jittered_cell(
+            rng, self._sample.cell, self._sample.space_group, self._config.crystal.cell_jitter_percent / 100
+        )
         basis = (random_rotation(rng) @ orthogonalization(cell)).T
-        return Crystal(np.asarray(basis), str(self._space_group.hall))
+        return Crystal(np.asarray(basis), str(self._sample.space_group.hall))
 
     def _random_scale(self, rng: np.random.Generator, crystal: Crystal) -> float:
         """Mosaic blocks in the lit crystal: its volume over that of a block."""
@@ -120,6 +140,23 @@ class ShotSimulator:
         size_angstrom = 1e4 * config.size_um * np.exp(config.size_jitter * rng.standard_normal())
         block = abs(np.linalg.det(crystal.real_space)) * np.prod(config.n_cells)
         return float(size_angstrom**3 / block)
+
+
+def mean_background(config: SimulateSfxConfig, detector: Detector) -> FloatArray:
+    """Background of a pixel for one photon of the pulse, shape (n_pixels,)."""
+    beam = nominal_beam(config.pulse)
+    water, air = config.water_thickness_um, config.air_thickness_mm
+    total = diffuse_background(detector, beam, water_um=water, air_mm=air, absorption=config.sensor_layers > 0)
+    if config.background_profile is not None:
+        total += measured_background(Path(config.background_profile), detector, beam) / config.pulse.photons
+    return total
+
+
+def _divergence(config: PulseConfig) -> Divergence | None:
+    if not any(config.divergence_mrad):
+        return None
+    vertical, horizontal = (1e-3 * value for value in config.divergence_mrad)
+    return Divergence.gaussian((vertical, horizontal), config.divergence_steps)
 
 
 def nominal_beam(config: PulseConfig) -> Beam:
@@ -136,7 +173,7 @@ def random_pulse(rng: np.random.Generator, config: PulseConfig) -> Beam:
     energy = config.photon_energy_ev
     fwhm = energy * config.bandwidth_percent / 100
     jitter = energy * config.energy_jitter_percent / 100
-    energies = energy_grid(energy, fwhm, jitter, config.channels)
+    energies = pulse_energies(config)
     centre = energy + jitter * np.clip(rng.standard_normal(), -JITTER_LIMIT, JITTER_LIMIT)
     spectrum = sase_spectrum(rng, energies, centre, fwhm, config.spike_width_ev)
     photons = config.photons * max(0.0, 1 + config.photons_jitter_percent / 100 * rng.standard_normal())
@@ -159,6 +196,18 @@ def rotation_from_quaternion(quaternion: FloatArray) -> FloatArray:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def mosaic_bases(rng: np.random.Generator, crystal: Crystal, config: CrystalConfig) -> FloatArray:
+    """Real-space bases of a crystal's mosaic blocks, rows a, b, c, angstrom, shape (n_blocks, 3, 3)."""
+    if not isinstance(config.mosaicity_deg, tuple):
+        rotations = mosaic_rotations(rng, config.mosaic_blocks, np.radians(config.mosaicity_deg))
+    else:
+        half = rng.standard_normal((config.mosaic_blocks // 2, 3)) * np.radians(config.mosaicity_deg)
+        vectors = np.concatenate([np.zeros((config.mosaic_blocks % 2, 3)), half, -half])
+        own = Rotation.from_rotvec(vectors).as_matrix()
+        rotations = crystal.U @ own @ crystal.U.T
+    return np.asarray(crystal.real_space @ rotations.transpose(0, 2, 1))
 
 
 def mosaic_rotations(rng: np.random.Generator, n_blocks: int, sigma_rad: float) -> FloatArray:

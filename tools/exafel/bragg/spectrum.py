@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from exafel.arrays import FloatArray
+from exafel.config.simulate import PulseConfig
 from exafel.io.geometry import EV_ANGSTROM, Spectrum
 
 JITTER_LIMIT = 3.0
@@ -23,6 +24,13 @@ def energy_grid(mean_ev: float, fwhm_ev: float, jitter_ev: float, n_channels: in
         return np.array([mean_ev])
     reach = 1.5 * fwhm_ev + JITTER_LIMIT * jitter_ev
     return np.linspace(mean_ev - reach, mean_ev + reach, n_channels)
+
+
+def pulse_energies(config: PulseConfig) -> FloatArray:
+    """Photon energies of the channels that all pulses of a simulation share, eV, shape (n,)."""
+    energy = config.photon_energy_ev
+    fwhm, jitter = (energy * percent / 100 for percent in (config.bandwidth_percent, config.energy_jitter_percent))
+    return energy_grid(energy, fwhm, jitter, config.channels)
 
 
 def sase_spectrum(

@@ -26,6 +26,15 @@ class StructureFactorTable:
     f_squared: FloatArray
     first_hkl: IntArray
 
+    @property
+    def tables(self) -> FloatArray:
+        """The one table as the forward model takes it, shape (1, nh, nk, nl)."""
+        return self.f_squared[None]
+
+    def bases(self, wavelengths_angstrom: FloatArray) -> FloatArray:
+        """Ones, shape (1, n): the same in all channels."""
+        return np.ones((1, len(wavelengths_angstrom)))
+
     def lookup(self, hkl: AnyArray) -> FloatArray:
         """Return |F|^2 of indices of shape (n, 3); zero outside the table."""
         position = np.asarray(hkl, dtype=np.int64) - self.first_hkl
@@ -58,13 +67,35 @@ def structure_factor_table(
     values = np.asarray(amplitude, dtype=np.float64)
     if not len(indices) or not np.all(np.isfinite(values)):
         raise InputError("structure factors must be finite, and one at least is needed")
+    tables, first = index_tables(indices, values[None] ** 2, space_group, friedel=not anomalous)
+    return StructureFactorTable(tables[0], first)
+
+
+def index_tables(
+    hkl: AnyArray, values: FloatArray, space_group: gemmi.SpaceGroup, *, friedel: bool
+) -> tuple[FloatArray, IntArray]:
+    """Lay out values that symmetry equivalents share by their indices.
+
+    Parameters
+    ----------
+    hkl, values
+        Indices (n, 3) in any choice of asymmetric unit, and rows of values (k, n).
+    space_group
+        Symmetry of the crystal.
+    friedel
+        Whether Friedel mates have the same values.
+
+    Returns
+    -------
+    tables
+        Shape (k, nh, nk, nl), zero for what is not known.
+    first_hkl
+        Indices of their first element, shape (3,).
+    """
     rotations = [np.array(op.rot) // op.DEN for op in space_group.operations().sym_ops]
-    equivalents = np.concatenate([indices @ rotation for rotation in rotations])
-    squares = np.tile(values**2, len(rotations))
-    if not anomalous:
-        equivalents = np.concatenate([equivalents, -equivalents])
-        squares = np.tile(squares, 2)
+    rotations += [-rotation for rotation in rotations] if friedel else []
+    equivalents = np.concatenate([np.asarray(hkl, dtype=np.int64) @ rotation for rotation in rotations])
     first = equivalents.min(axis=0)
-    table = np.zeros(equivalents.max(axis=0) - first + 1)
-    table[tuple((equivalents - first).T)] = squares
-    return StructureFactorTable(table, first)
+    tables = np.zeros((len(values), *(equivalents.max(axis=0) - first + 1)))
+    tables[:, *(equivalents - first).T] = np.tile(values, len(rotations))
+    return tables, first

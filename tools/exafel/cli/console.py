@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from exafel.steps import base
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -32,8 +34,7 @@ class _Bar:
 class _Lines:
     """A line every few seconds, for logs."""
 
-    def __init__(self, console: Console, total: int, description: str) -> None:
-        self._console = console
+    def __init__(self, total: int, description: str) -> None:
         self._total = total
         self._description = description
         self._start = self._last = time.perf_counter()
@@ -42,28 +43,44 @@ class _Lines:
         now = time.perf_counter()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
-            self._console.print(f"{self._description}: {done} of {self._total}, {_rate(done, self._start)}  {note}")
+            _say(f"{self._description}: {done} of {self._total}, {_rate(done, self._start)}  {note}")
 
 
 def _rate(done: int, start: float) -> str:
     return f"{done / max(time.perf_counter() - start, 1e-9):.2f}/s"
 
 
-class StepConsole:
-    """Progress, notes and the closing table, through rich."""
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class StepConsole:
+    """Progress, notes and the closing table; rich, which draws bars and tables, is imported where they are shown."""
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
 
     def hooks(self) -> base.Hooks:
         """Return the hooks that show a step's progress here."""
-        return base.Hooks(progress=self._progress, note=self._console.print)
+        return base.Hooks(progress=self._progress, note=_say)
 
     @contextmanager
     def _progress(self, description: str, total: int) -> Iterator[base.Progress]:
-        if not self._console.is_terminal:
-            yield _Lines(self._console, total, description)
+        if not sys.stderr.isatty():
+            yield _Lines(total, description)
             return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -80,6 +97,8 @@ class StepConsole:
         if summary.get("up_to_date"):
             self._console.print(f"{step}: up to date, nothing to do ({out})")
             return
+        from rich.table import Table
+
         table = Table(title=f"{step}: {out}", show_header=False)
         for key, value in summary.items():
             if key != "up_to_date":

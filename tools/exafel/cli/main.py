@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import exafel
-from exafel.cli import cells, config, evaluate, merge, report, simulate, spi, stills
+from exafel.cli import cells, config, evaluate, merge, refine_detector, report, simulate, spi, stills
 from exafel.errors import ConfigError, ExafelError, NothingUsableError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(spi.app, name="spi")
 app.command("cells")(cells.cells)
+app.command("refine-detector")(refine_detector.refine_detector)
 app.command("merge")(merge.merge)
 
 
@@ -55,6 +57,7 @@ def options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad usage or configuration, 3 nothing usable came out."""
+    gc.set_threshold(100_000)  # imports make as many objects, which stay: looking for garbage among them finds none
     signal.signal(signal.SIGTERM, _end)
     sys.exit(run(arguments))
 

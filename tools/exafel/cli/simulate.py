@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from exafel.cli.common import ConfigOption, DryRunOption, JsonOption, OutOption, RanksOption, SetOption, run_step
+
+NumberOption = Annotated[
+    int | None, typer.Option("--n", help="Number of images, in place of the configuration's.", min=1)
+]
 
 app = typer.Typer(help="Make data with known truth.", no_args_is_help=True)
 
@@ -17,6 +23,7 @@ def group() -> None:
 @app.command()
 def sfx(
     out: OutOption,
+    n: NumberOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -29,6 +36,8 @@ def sfx(
     from exafel.steps import simulate
 
     section = load_config(config, overrides).simulate or SimulateSfxConfig()
+    if n is not None:
+        section = section.model_copy(update={"n_shots": n})
     run_step(simulate, simulate.request(section, out), as_json=as_json, dry_run=dry_run, ranks=ranks)
 
 

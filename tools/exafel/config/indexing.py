@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from exafel.config.base import Model
 
@@ -41,12 +41,32 @@ class MosaicityConfig(Model):
 
 
 class IndexingConfig(Model):
-    """Indexing of single shots with a known unit cell."""
+    """Indexing of single shots, with a known unit cell or without."""
 
     unit_cell: UnitCell | None = Field(
-        None, description="Known cell a, b, c (angstrom), alpha, beta, gamma (deg). Needed to index."
+        None,
+        description="Known cell a, b, c (angstrom), alpha, beta, gamma (deg); null: found from each shot's spots.",
     )
-    space_group: str = Field("P1", description="Space group; its point group constrains the cell.")
+    space_group: str | None = Field(
+        None,
+        description="Space group; its point group constrains the cell. null: P1 with a known cell; without one the "
+        "highest symmetry that the spots bear.",
+    )
+    cells: str | None = Field(
+        None,
+        description="Results of exafel cells, whose largest cluster's cell and space group are used in place of "
+        "unit_cell: the second pass where no cell was known for the first.",
+    )
+    max_cell_angstrom: float = Field(
+        400.0, gt=20, description="Without a known cell: longest axis that is looked for, if shorter ones do not fit."
+    )
+    max_obliquity_deg: float = Field(
+        2.0,
+        gt=0,
+        le=5,
+        description="Without a known cell: how far an axis may be from the normal of the planes across it to be tried "
+        "as an axis of symmetry.",
+    )
     min_spots: int = Field(12, ge=4, description="Shots with fewer spots are not tried.")
     max_search_spots: int = Field(
         160, ge=10, description="Spots, from low resolution on, that the search for the orientation uses."
@@ -71,6 +91,12 @@ class IndexingConfig(Model):
     max_lattices: int = Field(1, ge=1, description="Largest number of lattices looked for in one shot.")
     refinement: RefinementConfig = Field(default_factory=RefinementConfig, description="Refinement of a lattice.")
     mosaicity: MosaicityConfig = Field(default_factory=MosaicityConfig, description="Mosaicity of a lattice.")
+
+    @model_validator(mode="after")
+    def _one_cell(self) -> IndexingConfig:
+        if self.cells is not None and self.unit_cell is not None:
+            raise ValueError("give either unit_cell or cells")
+        return self
 
     @field_validator("unit_cell")
     @classmethod

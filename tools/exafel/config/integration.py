@@ -26,6 +26,9 @@ class IntegrationConfig(Model):
         description="Factor on the excitation half width (half mosaicity + d / domain size) of predictions.",
     )
     n_sigma: float = Field(3.0, gt=0, description="Radii of the foreground in standard deviations of the spot profile.")
+    profile_fitting: bool = Field(
+        False, description="Integrate by profile too, beside summation: columns intensity.prf.value and .variance."
+    )
     min_sigma_px: float = Field(0.5, gt=0, description="Smallest standard deviation of the profile, pixels.")
     max_sigma_px: float = Field(
         4.0,

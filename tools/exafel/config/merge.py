@@ -7,6 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from exafel.config.base import Model
+from exafel.config.merge_errors import ErrorsConfig, Ev11Config
+from exafel.config.scaling import (
+    NoReindexingConfig,
+    PostrefinementConfig,
+    ReindexingConfig,
+    ScalingConfig,
+    check_scaling,
+)
 
 Cell = tuple[float, float, float, float, float, float]
 
@@ -58,12 +66,25 @@ class OutlierFilterConfig(Model):
     )
 
 
+class DeltaCcHalfFilterConfig(Model):
+    """Leave lattices out that take from CC1/2: Assmann, Brehm & Diederichs (2016)."""
+
+    enabled: bool = Field(False, description="Whether such lattices are left out.")
+    n_sigma: float = Field(
+        4.0, gt=0, description="Standard deviations below the mean difference that make a lattice an outlier."
+    )
+    max_rounds: int = Field(1, ge=1, le=20, description="Most rounds; each looks at what the round before has left.")
+
+
 class FilterConfig(Model):
     """Whole lattices that are left out."""
 
     n_obs: NObsFilterConfig = Field(default_factory=NObsFilterConfig, description="By number of reflections.")
     unit_cell: UnitCellFilterConfig = Field(default_factory=UnitCellFilterConfig, description="By unit cell.")
     outlier: OutlierFilterConfig = Field(default_factory=OutlierFilterConfig, description="By correlation.")
+    delta_cc_half: DeltaCcHalfFilterConfig = Field(
+        default_factory=DeltaCcHalfFilterConfig, description="By what each does to CC1/2."
+    )
 
 
 class PolarizationConfig(Model):
@@ -94,41 +115,6 @@ class SignificanceFilterConfig(Model):
         return self
 
 
-class BulkSolventConfig(Model):
-    """Flat bulk solvent of a reference that is a structure."""
-
-    enabled: bool = Field(True, description="Whether solvent scattering is added to that of the atoms.")
-    k_sol: float = Field(0.35, ge=0, description="Electron density of the solvent, electrons per cubic angstrom.")
-    b_sol: float = Field(46.0, ge=0, description="B factor of the solvent, square angstrom.")
-
-
-class ScalingConfig(Model):
-    """How lattices are put on one scale."""
-
-    algorithm: Literal["mark0", "mark1"] = Field(
-        "mark1", description="mark0: each lattice to the reference; mark1: no scaling, a plain average."
-    )
-    model: str | None = Field(None, description="Reference: an MTZ of structure factors or intensities, PDB or mmCIF.")
-    mtz_column: str | None = Field(None, description="Column of the reference MTZ; empty: the first that fits.")
-    bulk_solvent: BulkSolventConfig = Field(default_factory=BulkSolventConfig, description="For PDB and mmCIF.")
-
-
-class NoErrorModelConfig(Model):
-    """Keep the errors of the integration."""
-
-    model: Literal["none"] = Field("none", description="Name of the error model.")
-
-
-class Ev11Config(Model):
-    """Error model of Evans (2011) fitted as by Brewster et al. (2019)."""
-
-    model: Literal["ev11"] = Field("ev11", description="Name of the error model.")
-    n_intensity_bins: int = Field(100, ge=2, description="Number of intensity bins of equal width in the target.")
-
-
-ErrorsConfig = Annotated[NoErrorModelConfig | Ev11Config, Field(discriminator="model")]
-
-
 class HashHalvesConfig(Model):
     """Halves by a hash of the experiment identifier: the same for a shot in every run, on every rank."""
 
@@ -157,7 +143,21 @@ class StatisticsConfig(Model):
 
     n_bins: int = Field(10, ge=1, le=1000, description="Number of resolution shells of equal volume.")
     halves: HalvesConfig = Field(default_factory=HashHalvesConfig, description="How shots are split for CC1/2.")
+    random_splits: int = Field(
+        8, ge=0, le=64, description="Number of random splits of the lattices whose CC1/2 is averaged."
+    )
     cciso_model: str | None = Field(None, description="Reference for CCiso; empty: the scaling model, if there is one.")
+
+
+class OutputConfig(Model):
+    """What is written beside the merged intensities."""
+
+    scaled: bool = Field(
+        False, description="Whether the lattices that were merged are written as scaled .expt and .refl files."
+    )
+    unmerged_mtz: bool = Field(
+        False, description="Whether the observations are written as one unmerged MTZ; rank 0 holds them all for it."
+    )
 
 
 class MergeConfig(Model):
@@ -188,16 +188,40 @@ class MergeConfig(Model):
         default_factory=SignificanceFilterConfig, description="Resolution limit of each lattice."
     )
     scaling: ScalingConfig = Field(default_factory=ScalingConfig, description="Scale of each lattice.")
+    postrefinement: PostrefinementConfig = Field(
+        default_factory=PostrefinementConfig, description="Partialities of each lattice."
+    )
+    reindexing: ReindexingConfig = Field(
+        default_factory=NoReindexingConfig, description="Which of several indexings a lattice takes."
+    )
     error: ErrorsConfig = Field(default_factory=Ev11Config, description="Errors of the intensities.")
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig, description="What is reported.")
+    output: OutputConfig = Field(default_factory=OutputConfig, description="Files for other programs.")
+    accumulate: bool = Field(
+        False, description="Whether sums are kept, so that later lattices can be added at the cost of these alone."
+    )
     slice_rows: int = Field(
-        2_000_000, ge=1000, description="Observations that a rank sends at once; bounds the memory of the exchange."
+        2_000_000, ge=1000, description="Observations that a rank prepares and sends at once: 24 bytes each."
+    )
+    rows_in_memory: int = Field(
+        20_000_000, ge=1000, description="Observations that a rank holds in memory; beyond it they go to disk in parts."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> MergeConfig:
-        if self.scaling.algorithm == "mark0" and self.scaling.model is None:
-            raise ValueError("scaling.algorithm mark0 needs scaling.model, the reference to scale to")
+        if self.accumulate and (self.scaling.algorithm != "mark0" or self.error.model not in {"none", "given"}):
+            raise ValueError(
+                "accumulate needs scaling.algorithm mark0 and error.model none or given, or sums do not add"
+            )
+        if self.accumulate and (self.filter.delta_cc_half.enabled or self.reindexing.algorithm == "brehm_diederichs"):
+            raise ValueError(
+                "accumulate cannot be with filter.delta_cc_half or brehm_diederichs, which look at all lattices"
+            )
+        if self.accumulate and self.d_min is None:
+            raise ValueError("accumulate needs d_min")
+        if self.error.model == "given" and self.scaling.algorithm != "mark0":
+            raise ValueError("error.model given needs scaling.algorithm mark0: <I> is the reference's")
+        check_scaling(self.scaling, self.postrefinement, self.reindexing)
         if self.d_min is not None and self.d_max is not None and self.d_max <= self.d_min:
             raise ValueError("d_max must be larger than d_min")
         return self

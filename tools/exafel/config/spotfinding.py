@@ -10,9 +10,13 @@ from exafel.config.base import Model
 
 
 class SpotFindingConfig(Model):
-    """Strong pixels by the index of dispersion, joined to spots, filtered, counted."""
+    """Strong pixels by the index of dispersion or by rings, joined to spots, filtered, counted."""
 
-    algorithm: Literal["dispersion"] = Field("dispersion", description="How strong pixels are told from background.")
+    algorithm: Literal["dispersion", "dispersion_extended", "radial"] = Field(
+        "dispersion",
+        description="How strong pixels are told from background: dispersion and dispersion_extended as DIALS does, by "
+        "a window around the pixel; radial by all pixels of its scattering angle, for a strong isotropic background.",
+    )
     kernel_size: tuple[int, int] = Field(
         (3, 3), description="Half width (fast, slow) of the window of the local mean and variance, in pixels."
     )
@@ -23,6 +27,10 @@ class SpotFindingConfig(Model):
         3.0, ge=0, description="Standard deviations above the local mean at which a pixel is strong."
     )
     global_threshold: float = Field(0.0, description="Value that a strong pixel must exceed, in counts.")
+    ring_width_px: float = Field(1.0, gt=0, description="Algorithm radial: width of a ring, in pixels.")
+    ring_iterations: int = Field(
+        4, ge=1, description="Algorithm radial: rounds of leaving strong pixels out of their ring's statistics."
+    )
     min_local: int = Field(2, ge=2, description="Good pixels that a window needs.")
     gain: float = Field(1.0, gt=0, description="Counts (ADU) a photon, multiplied with the gain of the panel.")
     connectivity: Literal[4, 8] = Field(
@@ -30,6 +38,9 @@ class SpotFindingConfig(Model):
     )
     min_spot_size: int = Field(3, ge=1, description="Fewest strong pixels of a spot.")
     max_spot_size: int = Field(1000, ge=1, description="Most strong pixels of a spot.")
+    min_snr: float | None = Field(
+        None, gt=0, description="Smallest intensity of a spot over its standard deviation; null: any."
+    )
     max_separation: float = Field(2.0, gt=0, description="Largest distance of a spot's peak from its centroid, pixels.")
     max_strong_pixel_fraction: float = Field(
         0.25, gt=0, le=1, description="An image with more of its pixels strong is refused."

@@ -10,6 +10,7 @@ from exafel.config.base import Model
 from exafel.config.indexing import IndexingConfig
 from exafel.config.integration import IntegrationConfig
 from exafel.config.spotfinding import SpotFindingConfig
+from exafel.config.untrusted import UntrustedConfig
 
 
 class GeometryConfig(Model):
@@ -35,6 +36,9 @@ class StillsConfig(Model):
 
     engine: Literal["native", "dials"] = Field("native", description="What computes the step.")
     geometry: GeometryConfig = Field(default_factory=GeometryConfig, description="Corrections to the files' metadata.")
+    untrusted: UntrustedConfig = Field(
+        default_factory=UntrustedConfig, description="Parts of the detector that are left out."
+    )
     spotfinding: SpotFindingConfig = Field(default_factory=SpotFindingConfig, description="Finding spots and hits.")
     indexing: IndexingConfig = Field(default_factory=IndexingConfig, description="Indexing and refinement.")
     integration: IntegrationConfig = Field(default_factory=IntegrationConfig, description="Prediction and integration.")

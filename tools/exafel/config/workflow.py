@@ -12,6 +12,7 @@ from exafel.config.base import Model, read_yaml, validate
 from exafel.config.cells import CellsConfig
 from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.config.merge import MergeConfig
+from exafel.config.refine_detector import RefineDetectorConfig
 from exafel.config.report import ReportConfig
 from exafel.config.simulate import SimulateSfxConfig
 from exafel.config.simulate_spi import SimulateSpiConfig
@@ -38,6 +39,9 @@ class WorkflowConfig(Model):
     )
     simulate: SimulateSfxConfig | None = Field(None, description="Make the images instead of reading them.")
     stills: StillsConfig = Field(default_factory=StillsConfig, description="From images to integrated lattices.")
+    refine_detector: RefineDetectorConfig | None = Field(
+        None, description="Refine the detector by the lattices of this trial, for the next one."
+    )
     cells: CellsConfig = Field(default_factory=CellsConfig, description="Statistics of unit cells over shots.")
     merge: MergeConfig = Field(default_factory=MergeConfig, description="From lattices to merged structure factors.")
     evaluate: EvaluateSfxConfig = Field(

@@ -121,7 +121,7 @@ class DialsStills:
             with atomic_write(mark) as stream:
                 stream.write(f"{cpu_s}\n".encode())
         chosen = {shot: images[shot] for shot in selection.tags.values()}
-        results = read_results(job.work, selection.tags, chosen, job.config.indexing.space_group)
+        results = read_results(job.work, selection.tags, chosen, _space_group(job.config))
         for result in results:
             result.cpu_s = float(mark.read_text()) / len(results)
         return damaged + results
@@ -150,6 +150,12 @@ class DialsStills:
     def _lacks_extension(self) -> EngineError:
         what = f"this build of {self.version()} lacks the module {_EXTENSION} of cctbx.xfel and cannot index stills"
         return EngineError(what, where=self.path(), hint=_HINT)
+
+
+def _space_group(config: StillsConfig) -> str | None:
+    """Space group of the lattices; None where DIALS is to choose a lattice for itself."""
+    known = config.indexing
+    return known.space_group or (None if known.unit_cell is None else "P1")
 
 
 def _damaged(job: StillsJob, emit: Emit) -> Iterator[EngineShot]:

@@ -84,6 +84,8 @@ def phil_text(config: StillsConfig, *, file_list: str, tags: Iterable[str] = ())
     phil["significance_filter.enable"] = config.integration.significance_filter is not None
     phil[f"{_FILTER}.ice_rings.filter"] = values["spotfinding.ice_ring_width"] is not None
     phil["indexing.stills.refine_candidates_with_known_symmetry"] = True
+    if config.spotfinding.algorithm == "radial":  # DIALS' own choice for that is another algorithm
+        del phil["spotfinder.threshold.algorithm"]
     phil.update(config.dials)
     entries = [*phil.items(), *(("input.image_tag", tag) for tag in tags)]
     return "".join(f"{name} = {_value(value)}\n" for name, value in entries)
@@ -92,10 +94,11 @@ def phil_text(config: StillsConfig, *, file_list: str, tags: Iterable[str] = ())
 def without_equivalent(config: StillsConfig) -> list[str]:
     """Keys that were set to something else than their default and that DIALS has no parameter for."""
     default = dict(_leaves(StillsConfig().model_dump()))
+    foreign = {"spotfinding.algorithm"} if config.spotfinding.algorithm == "radial" else set()
     return [
         key
         for key, value in _leaves(config.model_dump())
-        if key not in EQUIVALENTS and not key.startswith(_ELSEWHERE) and value != default.get(key)
+        if (key not in EQUIVALENTS or key in foreign) and not key.startswith(_ELSEWHERE) and value != default.get(key)
     ]
 
 

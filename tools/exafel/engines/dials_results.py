@@ -18,7 +18,9 @@ from exafel.io.refl import read_refl
 from exafel.io.reflections import Flag, ReflectionTable
 
 
-def read_results(work: Path, tags: Mapping[str, int], images: Mapping[int, ImageRef], group: str) -> list[EngineShot]:
+def read_results(
+    work: Path, tags: Mapping[str, int], images: Mapping[int, ImageRef], group: str | None
+) -> list[EngineShot]:
     """Read one run's outputs.
 
     Parameters
@@ -30,7 +32,8 @@ def read_results(work: Path, tags: Mapping[str, int], images: Mapping[int, Image
     images
         The images of these shots.
     group
-        Space group that the lattices were indexed with. DIALS' models of stills name only its Laue group.
+        Space group that the lattices were indexed with, None: DIALS' own choice. DIALS' models of stills name only
+        its Laue group.
 
     Returns
     -------
@@ -94,12 +97,12 @@ def _lattices(work: Path) -> Iterator[EngineLattice]:
             yield EngineLattice(experiment, integrated.select(of_lattice), spots)
 
 
-def _own(lattice: EngineLattice, image: ImageRef, number: int, group: str) -> EngineLattice:
+def _own(lattice: EngineLattice, image: ImageRef, number: int, group: str | None) -> EngineLattice:
     """Give a lattice our identifier, our name of the image, and the space group that it was indexed with."""
     crystal = lattice.experiment.crystal
     assert crystal is not None
     identifier = experiment_identifier(image, number)
-    hall = space_group(group).hall
+    hall = crystal.space_group_hall if group is None else str(space_group(group).hall)
     experiment: Experiment = replace(
         lattice.experiment, identifier=identifier, image=image, crystal=replace(crystal, space_group_hall=hall)
     )

@@ -107,6 +107,23 @@ def amplitudes(intensity: FloatArray, sigma: FloatArray) -> tuple[FloatArray, Fl
         return np.sqrt(squared), 1 / np.sqrt(curvature)
 
 
+def new_mtz(title: str, group: str, cell: CellParameters, wavelength_angstrom: float, dataset: str) -> gemmi.Mtz:
+    """Make an MTZ with the indices' columns and a data set for others.
+
+    Raises
+    ------
+    ConfigError
+        The space group is unknown.
+    """
+    mtz = gemmi.Mtz(with_base=True)
+    mtz.title = title
+    mtz.spacegroup = space_group(group)
+    mtz.set_cell_for_all(gemmi.UnitCell(*cell))
+    mtz.history = [f"From ExaFEL Workflows {exafel.__version__}"]
+    mtz.add_dataset(dataset).wavelength = wavelength_angstrom
+    return mtz
+
+
 def write_mtz(path: Path, data: MergedData, *, history: tuple[str, ...] = (), dataset: str = "exafel") -> None:
     """Write merged data: ``F SIGF I SIGI I(+) SIGI(+) I(-) SIGI(-) IHALF1 SIGIHALF1 IHALF2 SIGIHALF2 N``.
 
@@ -117,13 +134,8 @@ def write_mtz(path: Path, data: MergedData, *, history: tuple[str, ...] = (), da
     ConfigError
         The space group is unknown.
     """
-    mtz = gemmi.Mtz(with_base=True)
-    mtz.title = "Merged serial diffraction data"
-    mtz.spacegroup = space_group(data.space_group)
-    mtz.set_cell_for_all(gemmi.UnitCell(*data.cell))
-    mtz.history = [f"From ExaFEL Workflows {exafel.__version__}", *history]
-    added = mtz.add_dataset(dataset)
-    added.wavelength = data.wavelength_angstrom
+    mtz = new_mtz("Merged serial diffraction data", data.space_group, data.cell, data.wavelength_angstrom, dataset)
+    mtz.history = [*mtz.history, *history]
     columns = data.columns()
     for label in columns:
         mtz.add_column(label, _COLUMN_TYPES[label])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,13 +15,20 @@ import numpy as np
 
 import exafel
 from exafel.arrays import AnyArray, BoolArray, FloatArray
-from exafel.errors import ExafelError
-from exafel.io.geometry import Beam, Detector, Panel
+from exafel.errors import ExafelError, InputError
+from exafel.io.geometry import Beam, Detector, Panel, Spectrum
 from exafel.io.nexus_geometry import MCSTAS_TO_LAB
 
 Compression = Literal["bitshuffle-lz4", "gzip", "none"]
 
 _SPECTRUM = "incident_wavelength_1Dspectrum"
+_DATA = "/entry/data/data"
+_PER_FRAME = (
+    _DATA,
+    "/entry/instrument/beam/incident_wavelength",
+    f"/entry/instrument/beam/{_SPECTRUM}",
+    f"/entry/instrument/beam/{_SPECTRUM}_weights",
+)
 _TRANSFORMATIONS = "/entry/instrument/detector/transformations"
 
 
@@ -103,12 +111,53 @@ class NXmxWriter:
         try:
             if self._count == 0:
                 self._create(frame.dtype, beam)
-            self._put("/entry/data/data", frame)
+            self._put(_DATA, frame)
             self._put("/entry/instrument/beam/incident_wavelength", beam.wavelength_angstrom)
             self._put_spectrum(beam)
         except OSError as error:
             raise ExafelError(f"cannot write: {error}", where=self.path) from error
         self._count += 1
+
+    def append_file(self, path: Path, beam: Beam) -> None:
+        """Add all frames of a file that another writer made of the same detector, packed as they are.
+
+        Parameters
+        ----------
+        path
+            The file.
+        beam
+            A beam with the file's polarization; wavelengths and spectra are the file's.
+
+        Raises
+        ------
+        InputError
+            The file is damaged.
+        ExafelError
+            The disk is full.
+        """
+        try:
+            source = h5py.File(path, "r")
+        except OSError as error:
+            raise InputError(f"damaged or not HDF5: {error}", where=path) from error
+        with source:
+            names = [name for name in _PER_FRAME if name in source]
+            data = source[_DATA]
+            if self._count == 0:
+                self._create(data.dtype, replace(beam, spectrum=_first_spectrum(source)))
+            first, last = self._count, self._count + len(data)
+            try:
+                for name in names:
+                    if len(self._file[name]) < last:
+                        self._file[name].resize(last, axis=0)
+                    if name != _DATA:
+                        self._file[name][first:last] = source[name][()]
+                for number in range(data.id.get_num_chunks()):
+                    offset = data.id.get_chunk_info(number).chunk_offset
+                    mask, packed = data.id.read_direct_chunk(offset)
+                    self._file[_DATA].id.write_direct_chunk((offset[0] + first, *offset[1:]), packed, mask)
+            except OSError as error:
+                raise ExafelError(f"cannot write: {error}", where=self.path) from error
+            self._count = last
 
     def close(self) -> None:
         """Finish the file and give it its name.
@@ -184,9 +233,7 @@ class NXmxWriter:
             group[f"{_SPECTRUM}_weight"] = group[f"{_SPECTRUM}_weights"]  # the name that dxtbx 3.12 looks for
 
     def _per_frame(self) -> list[str]:
-        names = ["/entry/data/data", "/entry/instrument/beam/incident_wavelength"]
-        names += [f"/entry/instrument/beam/{_SPECTRUM}{ending}" for ending in ("", "_weights")]
-        return [name for name in names if name in self._file]
+        return [name for name in _PER_FRAME if name in self._file]
 
     def _put(self, name: str, value: AnyArray | float) -> None:
         dataset = self._file[name]
@@ -248,6 +295,11 @@ def _check_uniform(detector: Detector) -> None:
         raise ValueError("a detector without panels")
     if any(shared(panel) != shared(detector[0]) for panel in detector.panels):
         raise ValueError("the panels differ in trusted range or sensor, which NXmx says once a detector")
+
+
+def _first_spectrum(file: h5py.File) -> Spectrum | None:
+    path = f"/entry/instrument/beam/{_SPECTRUM}"
+    return Spectrum(file[path][0], file[f"{path}_weights"][0]) if path in file else None
 
 
 def _filter(compression: Compression) -> dict[str, Any]:

@@ -8,6 +8,7 @@ objects, addresses instead of text. For that reason columns of text are not writ
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,15 @@ _TYPE_OF_COLUMN = {
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, msgpack.UnpackException)
 
 
-def read_refl(path: Path) -> ReflectionTable:
+def read_refl(path: Path, columns: Collection[str] | None = None) -> ReflectionTable:
     """Read a ``.refl`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Columns to read, of those that there are; None reads all.
 
     Raises
     ------
@@ -61,13 +69,14 @@ def read_refl(path: Path) -> ReflectionTable:
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", where=path) from error
     try:
-        return _parse(msgpack.unpackb(content, raw=False, strict_map_key=False, unicode_errors="replace"))
+        tree = msgpack.unpackb(content, raw=False, strict_map_key=False, unicode_errors="replace")
+        return _parse(tree, columns)
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"damaged or not a reflection table: {reason}", where=path) from error
 
 
-def _parse(tree: Any) -> ReflectionTable:
+def _parse(tree: Any, columns: Collection[str] | None) -> ReflectionTable:
     if not (isinstance(tree, list) and len(tree) == 3 and tree[0] == _MAGIC):
         raise ValueError("it does not start as one")
     if tree[1] != _VERSION:
@@ -80,7 +89,7 @@ def _parse(tree: Any) -> ReflectionTable:
     for name, (kind, (count, content)) in body["data"].items():
         if count != rows:
             raise ValueError(f"column '{name}' has {count} rows where the table has {rows}")
-        if kind in _TYPES:
+        if kind in _TYPES and (columns is None or name in columns):
             table[str(name)] = _column(name, kind, rows, content)
     return table
 

@@ -104,15 +104,35 @@ def _solvent(structure: gemmi.Structure, d_min: float, hkl: AnyArray) -> Complex
     return np.asarray(SOLVENT_DENSITY * np.exp(-SOLVENT_B * stol2) * transformed.value_array)
 
 
+def element_structure_factors(path: Path, element: str, hkl: AnyArray) -> ComplexArray:
+    """Sum over the atoms of one element of occ exp(-B s^2) exp(2 pi i h x), shape (n,), for indices (n, 3).
+
+    Raises
+    ------
+    InputError
+        The file cannot be used.
+    """
+    structure = read_structure(path)
+    sites = [site.atom for site in structure[0].all() if site.atom.element.name == element]
+    return _sum_over_atoms(structure, sites, np.array([atom.occ for atom in sites]), hkl)
+
+
 def _imaginary_part(structure: gemmi.Structure, energy_ev: float, hkl: AnyArray) -> ComplexArray:
-    """Sum over all atoms of f'' occ exp(-B s^2) exp(2 pi i h x), shape (n,), by rows of symmetry operations."""
+    """Sum over all atoms of f'' occ exp(-B s^2) exp(2 pi i h x), shape (n,)."""
     sites = [site.atom for site in structure[0].all()]
     f_double_prime = {
         z: gemmi.cromer_liberman(z=z, energy=energy_ev)[1] for z in {a.element.atomic_number for a in sites}
     }
     strength = np.array([f_double_prime[atom.element.atomic_number] * atom.occ for atom in sites])
+    return _sum_over_atoms(structure, sites, strength, hkl)
+
+
+def _sum_over_atoms(
+    structure: gemmi.Structure, sites: list[gemmi.Atom], strength: FloatArray, hkl: AnyArray
+) -> ComplexArray:
+    """Sum of strength exp(-B s^2) exp(2 pi i h x) over atoms and their symmetry mates, by rows of indices."""
     b_iso = np.array([atom.b_iso for atom in sites])
-    fractional = np.array([structure.cell.fractionalize(atom.pos).tolist() for atom in sites])
+    fractional = np.array([structure.cell.fractionalize(atom.pos).tolist() for atom in sites]).reshape(-1, 3)
     operations = structure.find_spacegroup().operations()
     stol2 = structure.cell.calculate_1_d2_array(hkl)[:, None] / 4
     total = np.zeros(len(hkl), dtype=np.complex128)

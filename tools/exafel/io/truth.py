@@ -39,6 +39,8 @@ class TrueShot:
         Mosaic blocks in the beam.
     n_cells
         Unit cells of a mosaic block along a, b and c.
+    mosaicity_deg
+        Rms angle of mosaic blocks, or three about the axes of the crystal's own frame.
     """
 
     file: str
@@ -48,6 +50,7 @@ class TrueShot:
     crystal: Crystal | None
     scale: float = 0.0
     n_cells: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    mosaicity_deg: float | tuple[float, float, float] = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain data; the rows of ``real_space`` are a, b, c in the laboratory frame, angstrom."""
@@ -64,6 +67,7 @@ class TrueShot:
             "space_group_hall": None if crystal is None else crystal.space_group_hall,
             "scale": self.scale,
             "n_cells": list(self.n_cells),
+            "mosaicity_deg": self.mosaicity_deg,
         }
 
     @staticmethod
@@ -71,6 +75,7 @@ class TrueShot:
         """Read what `to_json` wrote."""
         crystal = Crystal(np.array(data["real_space"]), data["space_group_hall"]) if data["hit"] else None
         first, second, third = data["n_cells"]
+        mosaicity = data.get("mosaicity_deg", 0.0)
         return TrueShot(
             data["file"],
             data["index"],
@@ -79,6 +84,7 @@ class TrueShot:
             crystal,
             data["scale"],
             (first, second, third),
+            tuple(mosaicity) if isinstance(mosaicity, list) else mosaicity,
         )
 
 

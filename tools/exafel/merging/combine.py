@@ -1,87 +1,55 @@
-"""From this rank's lattices to the merged reflections of all ranks."""
+"""From each rank's share of the observations to the merged reflections of all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import gemmi
 import numpy as np
 
-from exafel.arrays import FloatArray
-from exafel.config.merge import Ev11Config, MergeConfig
+from exafel.config.merge import MergeConfig
 from exafel.errors import NothingUsableError
-from exafel.io.crystal import CellParameters
 from exafel.merging.asu import AsymmetricUnit, resolution
-from exafel.merging.ev11 import Deviations, Ev11, deviations, fit_ev11, group_means, intensity_bins
-from exafel.merging.group import Observations, order_words
-from exafel.merging.lattices import Lattice, Target, number_lattices
+from exafel.merging.error_models import ErrorModel, fit_errors
+from exafel.merging.group import Observations
+from exafel.merging.halves import random_splits
+from exafel.merging.merge import Merged, join, merge
+from exafel.merging.passes import Gathered
+from exafel.merging.scaling import Reference
 from exafel.parallel.comm import Communicator
 
 
 @dataclass(frozen=True, eq=False)
-class LatticeTable:
-    """One row a lattice of all ranks, in the order of their numbers.
+class Grouped:
+    """What a rank merges: its share of the observations, without what is absent or too far out.
 
     Parameters
     ----------
-    cells, wavelengths_angstrom, scales, correlations, n_integrated, n_kept
-        Shape (n, 6), then (n,).
+    gathered
+        Where they come from.
+    asu, cell
+        What keys and resolutions are of.
+    d_min
+        Limit, angstrom; None: there is none.
     """
 
-    cells: FloatArray
-    wavelengths_angstrom: FloatArray
-    scales: FloatArray
-    correlations: FloatArray
-    n_integrated: FloatArray
-    n_kept: FloatArray
+    gathered: Gathered
+    asu: AsymmetricUnit
+    cell: gemmi.UnitCell
+    d_min: float | None
+    _in_memory: list[Observations] = field(default_factory=list, init=False)
 
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def average_cell(self) -> CellParameters:
-        """Mean cell, angstrom and degrees."""
-        a, b, c, alpha, beta, gamma = (float(value) for value in self.cells.mean(axis=0))
-        return a, b, c, alpha, beta, gamma
-
-
-def tabulate(lattices: Sequence[Lattice], comm: Communicator) -> tuple[LatticeTable, list[int]]:
-    """Number all lattices and put them in one table.
-
-    Returns
-    -------
-    The table, the same on every rank, and the numbers of this rank's lattices.
-    """
-    digests = np.array([item.digest for item in lattices], dtype=np.uint64).reshape(-1, 2)
-    rows = np.array(
-        [
-            (*i.cell, i.wavelength_angstrom, i.scale, i.correlation, i.n_integrated, len(i.keys))
-            for i in lattices
-        ],
-        dtype=np.float64,
-    ).reshape(-1, 11)  # fmt: skip
-    everyone = comm.allgather((digests, rows))
-    all_digests = np.concatenate([part[0] for part in everyone])
-    all_rows = np.concatenate([part[1] for part in everyone])
-    numbers = number_lattices(digests, all_digests)
-    ordered = all_rows[np.lexsort((all_digests[:, 1], all_digests[:, 0]))]
-    table = LatticeTable(ordered[:, :6], *(ordered[:, column] for column in range(6, 11)))
-    return table, numbers.tolist()
-
-
-def take_observations(lattices: list[Lattice], numbers: Sequence[int]) -> Observations:
-    """Put the observations of this rank's lattices together; the list is emptied, so that they are held once."""
-    n = sum(len(lattice.keys) for lattice in lattices)
-    result = Observations(np.empty(n, dtype=np.int64), np.empty(n), np.empty(n))
-    end = n
-    for number in reversed(numbers):
-        lattice = lattices.pop()
-        count = len(lattice.keys)
-        rows = slice(end - count, end)
-        result.order[rows] = order_words(lattice.keys, number, odd=lattice.odd)
-        result.intensity[rows], result.variance[rows] = lattice.intensity, lattice.variance
-        end -= count
-    return result
+    def parts(self) -> Iterator[Observations]:
+        """Yield the observations sorted by reflection and lattice, part after part; can be asked for again."""
+        store = self.gathered.store
+        if store.on_disk:
+            for part in store.parts():
+                yield allowed(part, self.asu, self.cell, self.d_min)
+            return
+        if not self._in_memory:
+            self._in_memory.extend(allowed(part, self.asu, self.cell, self.d_min) for part in store.parts())
+        yield from self._in_memory
 
 
 def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_min: float | None) -> Observations:
@@ -96,40 +64,22 @@ def allowed(grouped: Observations, asu: AsymmetricUnit, cell: gemmi.UnitCell, d_
     return grouped.take(np.repeat(good, np.diff(np.append(starts, len(grouped)))))
 
 
-def corrected_variance(
-    grouped: Observations, config: MergeConfig, comm: Communicator
-) -> tuple[FloatArray, Ev11 | None]:
-    """Variances by the error model, fitted to the observations of all ranks.
-
-    Parameters
-    ----------
-    grouped
-        Sorted observations; each reflection's are all on one rank.
+def fit_and_merge(
+    grouped: Grouped, reference: Reference | None, config: MergeConfig, comm: Communicator
+) -> tuple[Merged, ErrorModel]:
+    """Fit the error model to the observations of all ranks, and merge this rank's.
 
     Returns
     -------
-    Variances, shape (n,), and the fitted model; the observations' own and None where no model is wanted.
+    Every reflection of this rank's, however few its observations, and the error model.
     """
-    if not isinstance(config.error, Ev11Config):
-        return grouped.variance, None
-    starts = grouped.starts()
-    data = deviations(grouped.intensity, grouped.variance, starts, config.minimum_multiplicity)
-    low, high = _range(data, comm)
-    n_bins = config.error.n_intensity_bins
-    bins = intensity_bins(data.mean, low, high, n_bins)
-    model = fit_ev11(data, bins, n_bins, comm)
-    means, _ = group_means(grouped.intensity, starts)
-    return model.variance(grouped.variance, means), model
+    table = grouped.gathered.table
+    errors = fit_errors(grouped.parts, grouped.gathered.store.n_rows, table.correlations, reference, config, comm)
+    splits = random_splits(table.digests, config.statistics.random_splits)
+    return join([merge(part, errors.variance(part), splits) for part in grouped.parts()]), errors
 
 
-def _range(data: Deviations, comm: Communicator) -> tuple[float, float]:
-    mine = (float(data.mean.min(initial=np.inf)), float(data.mean.max(initial=-np.inf)))
-    everyone = comm.allgather(mine)
-    low, high = min(part[0] for part in everyone), max(part[1] for part in everyone)
-    return (low, high) if low < high else (0.0, 1.0)
-
-
-def finest_resolution(grouped: Observations, target: Target, cell: gemmi.UnitCell, comm: Communicator) -> float:
+def finest_resolution(merged: Merged, asu: AsymmetricUnit, cell: gemmi.UnitCell, comm: Communicator) -> float:
     """Resolution (angstrom) of the finest reflection that any rank has.
 
     Raises
@@ -137,10 +87,9 @@ def finest_resolution(grouped: Observations, target: Target, cell: gemmi.UnitCel
     NothingUsableError
         No rank has any.
     """
-    keys = np.unique(grouped.keys)
-    mine = float(resolution(target.asu.indices(keys), cell).max(initial=0.0))
+    mine = float(resolution(asu.indices(merged.keys), cell).max(initial=0.0))
     finest = max(comm.allgather(mine))
     if finest == 0.0:
-        group = target.asu.space_group.xhm()
+        group = asu.space_group.xhm()
         raise NothingUsableError(f"every reflection is systematically absent in {group}", hint="set merge.space_group")
     return float(1.0 / np.sqrt(finest)) * (1.0 - 1e-9)

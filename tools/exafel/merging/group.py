@@ -1,8 +1,8 @@
-"""The exchange that brings all observations of a reflection to one rank, in an order that no rank count changes."""
+"""Observations of reflections, and the exchange that brings all of a reflection to one rank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class Observations:
         return self.order >> _LATTICE_BITS
 
     @property
+    def lattices(self) -> IntArray:
+        """Number of the lattice, shape (n,)."""
+        return (self.order >> 1) & (MAX_LATTICES - 1)
+
+    @property
     def odd(self) -> BoolArray:
         """Whether the lattice is in the odd half, shape (n,)."""
         return (self.order & 1).astype(bool)
@@ -70,6 +75,10 @@ class Observations:
         )
 
 
+Parts = Callable[[], Iterable[Observations]]
+"""Gives a rank's observations, sorted by reflection and lattice, part after part; can be called again."""
+
+
 def order_words(keys: IntArray, lattice: int, *, odd: bool) -> IntArray:
     """Pack key, lattice number and half of each observation of a lattice, shape (n,).
 
@@ -83,41 +92,50 @@ def order_words(keys: IntArray, lattice: int, *, odd: bool) -> IntArray:
     return (keys << _LATTICE_BITS) | (lattice << 1 | odd)
 
 
-def owner(keys: IntArray, size: int) -> IntArray:
-    """Rank that merges each reflection, by a hash of its index that keeps Bijvoet mates together, shape (n,).
+def renumbered(observations: Observations, numbers: IntArray) -> Observations:
+    """Give lattices other numbers, and sort by reflection and lattice.
+
+    Parameters
+    ----------
+    observations
+        In any order, but those of one lattice in the lattice's own.
+    numbers
+        New number by old number; observations of lattices with a negative one are dropped.
+    """
+    new = numbers[observations.lattices]
+    order = (observations.order & ~np.int64((MAX_LATTICES - 1) << 1)) | (new << 1)
+    if (new < 0).any():
+        stay = np.flatnonzero(new >= 0)
+        rows = stay[np.argsort(order[stay], kind="stable")]
+    else:
+        rows = np.argsort(order, kind="stable")
+    return Observations(order[rows], observations.intensity[rows], observations.variance[rows])
+
+
+def scattered(keys: IntArray) -> AnyArray:
+    """Hash of each reflection's index that Bijvoet mates share, unsigned, shape (n,).
 
     The mixer is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), so that neighbouring indices spread evenly.
     """
     x = (keys >> 1).astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) % np.uint64(size)).astype(np.int64)
+    return x ^ (x >> np.uint64(31))
 
 
-def group(local: Observations, comm: Communicator, slice_rows: int) -> Observations:
-    """Exchange observations so that each reflection's are all on one rank, sorted by reflection and lattice.
+def owner(keys: IntArray, size: int) -> IntArray:
+    """Rank that merges each reflection, which is that of its Bijvoet mate, shape (n,)."""
+    return (scattered(keys) % np.uint64(size)).astype(np.int64)
 
-    Parameters
-    ----------
-    local
-        This rank's observations, those of one lattice in the lattice's own order.
-    comm
-        The ranks.
-    slice_rows
-        Rows that a rank sends at once, so that send buffers stay small beside the observations.
+
+def exchange(local: Observations, comm: Communicator) -> Observations:
+    """Send each observation to the rank that merges its reflection; all ranks call it, with what they have.
 
     Returns
     -------
-    This rank's share, sorted: the same rows for a reflection whatever the number of ranks and the order of files.
+    What came here: in rank order, and from each rank in its order.
     """
     if comm.size == 1:
-        return local.take(np.argsort(local.order, kind="stable"))
-    received: list[Observations] = []
-    n_slices = max(comm.allgather(-(-len(local) // slice_rows)))
-    for number in range(n_slices):
-        part = local.take(slice(number * slice_rows, (number + 1) * slice_rows))
-        to = owner(part.keys, comm.size)
-        sent = [part.take(to == rank) for rank in range(comm.size)]
-        received.extend(comm.alltoall(sent))
-    mine = Observations.concatenate(received)
-    return mine.take(np.argsort(mine.order, kind="stable"))
+        return local
+    to = owner(local.keys, comm.size)
+    return Observations.concatenate(comm.alltoall([local.take(to == rank) for rank in range(comm.size)]))

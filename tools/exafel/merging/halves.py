@@ -1,10 +1,13 @@
-"""Which half data set a lattice belongs to."""
+"""Which half data set a lattice belongs to, in the split that is reported and in random ones."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
+import numpy as np
+
+from exafel.arrays import AnyArray, BoolArray
 from exafel.config.merge import HalvesConfig, HashHalvesConfig, ListedHalvesConfig
 from exafel.errors import InputError
 from exafel.io.experiment import Experiment
@@ -36,3 +39,19 @@ def in_odd_half(experiment: Experiment, config: HalvesConfig) -> bool:
             hint="set merge.statistics.halves.method to hash",
         )
     return bool(int(digits[-1]) & 1)
+
+
+def random_splits(digests: AnyArray, n_splits: int) -> BoolArray:
+    """Whether each lattice is in the one half of each of several random splits, shape (n_splits, n).
+
+    A lattice's halves are bits of its digest: they depend on it alone.
+
+    Parameters
+    ----------
+    digests
+        Unsigned integers, shape (n, 2).
+    n_splits
+        Number of splits, at most 64.
+    """
+    bits = np.arange(n_splits, dtype=np.uint64)
+    return (digests[None, :, 1] >> bits[:, None] & np.uint64(1)).astype(bool)

@@ -13,7 +13,7 @@ from exafel.io.expt import read_expt
 from exafel.io.manifest import MANIFEST_NAME, read_manifest, verify_containers
 from exafel.io.refl import read_refl
 from exafel.io.reflections import ReflectionTable
-from exafel.merging.lattices import split_lattices
+from exafel.merging.lattices import COLUMNS, split_lattices
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_lattices(share: Share) -> Iterator[tuple[Experiment, ReflectionTable]]:
     InputError
         A file is damaged, or the two do not belong together.
     """
-    experiments, table = read_expt(share.pair.expt), read_refl(share.pair.refl)
+    experiments, table = read_expt(share.pair.expt), read_refl(share.pair.refl, COLUMNS)
     try:
         yield from split_lattices(experiments, table, share.part, share.n_parts)
     except InputError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class Sums:
 class Merged:
     """Reflections by sorted key, with their sums over all lattices and over the odd and even halves.
 
-    `i_over_sigma` is the sum of the observations' own I/sigma, before the error model, shape (k,).
+    `i_over_sigma` is the sum of the observations' own I/sigma, before the error model, shape (k,). `splits` are the
+    sums over one half of each of several random splits; those over the other half are what is left of `all`.
     """
 
     keys: IntArray
@@ -71,6 +72,7 @@ class Merged:
     odd: Sums
     even: Sums
     i_over_sigma: FloatArray
+    splits: tuple[Sums, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,18 +80,21 @@ class Merged:
     def take(self, rows: AnyArray) -> Merged:
         """Return chosen reflections."""
         return Merged(
-            self.keys[rows], self.all.take(rows), self.odd.take(rows), self.even.take(rows), self.i_over_sigma[rows]
+            self.keys[rows],
+            self.all.take(rows),
+            self.odd.take(rows),
+            self.even.take(rows),
+            self.i_over_sigma[rows],
+            tuple(item.take(rows) for item in self.splits),
         )
 
     def with_at_least(self, minimum: int) -> Merged:
         """Drop reflections with fewer observations, and empty halves that have fewer."""
         kept = self.take(self.all.n >= minimum)
-        return Merged(
-            kept.keys, kept.all, kept.odd.with_at_least(minimum), kept.even.with_at_least(minimum), kept.i_over_sigma
-        )
+        return replace(kept, odd=kept.odd.with_at_least(minimum), even=kept.even.with_at_least(minimum))
 
 
-def merge(observations: Observations, variance: FloatArray) -> Merged:
+def merge(observations: Observations, variance: FloatArray, splits: AnyArray | None = None) -> Merged:
     """Merge sorted observations.
 
     Parameters
@@ -98,6 +103,8 @@ def merge(observations: Observations, variance: FloatArray) -> Merged:
         Sorted by reflection; see `exafel.merging.group`.
     variance
         Variances by the error model, in place of the observations' own, shape (n,).
+    splits
+        Whether each lattice, by number, is in the one half of each random split, shape (n_splits, n_lattices).
     """
     starts = observations.starts()
     weight = 1.0 / variance
@@ -105,12 +112,14 @@ def merge(observations: Observations, variance: FloatArray) -> Merged:
     odd = observations.odd
     everything = _sums(np.ones(len(observations), dtype=bool), weight, weighted, starts)
     ratio = observations.intensity / np.sqrt(observations.variance)
+    halves = () if splits is None else splits[:, observations.lattices]
     return Merged(
         keys=observations.keys[starts],
         all=everything,
         odd=_sums(odd, weight, weighted, starts),
         even=_sums(~odd, weight, weighted, starts),
         i_over_sigma=_by_reflection(ratio, starts),
+        splits=tuple(_sums(half, weight, weighted, starts) for half in halves),
     )
 
 
@@ -127,13 +136,39 @@ def _by_reflection(values: AnyArray, starts: IntArray) -> AnyArray:
 
 
 def join(parts: Sequence[Merged]) -> Merged:
-    """Join what the ranks merged, sorted by key; no reflection is in two parts."""
+    """Join what ranks merged, sorted by key; no reflection is in two parts."""
+    if len(parts) == 1:
+        return parts[0]
     keys = np.concatenate([part.keys for part in parts])
     order = np.argsort(keys, kind="stable")
 
-    def joined(name: str) -> Sums:
-        sums = [getattr(part, name) for part in parts]
+    def joined(sums: Sequence[Sums]) -> Sums:
         return Sums(*(np.concatenate([getattr(item, field.name) for item in sums])[order] for field in fields(Sums)))
 
-    ratio = np.concatenate([part.i_over_sigma for part in parts])[order]
-    return Merged(keys[order], joined("all"), joined("odd"), joined("even"), ratio)
+    return Merged(
+        keys[order],
+        joined([part.all for part in parts]),
+        joined([part.odd for part in parts]),
+        joined([part.even for part in parts]),
+        np.concatenate([part.i_over_sigma for part in parts])[order],
+        tuple(joined(halves) for halves in zip(*(part.splits for part in parts), strict=True)),
+    )
+
+
+def add(first: Merged, second: Merged) -> Merged:
+    """Sums over the observations of two merges, reflection by reflection, sorted by key."""
+    keys, place = np.unique(np.concatenate([first.keys, second.keys]), return_inverse=True)
+
+    def added(one: Sums, other: Sums) -> Sums:
+        both = Sums(*(np.concatenate([getattr(one, f.name), getattr(other, f.name)]) for f in fields(Sums)))
+        return both.add_at(place, len(keys))
+
+    ratio = np.bincount(place, weights=np.concatenate([first.i_over_sigma, second.i_over_sigma]), minlength=len(keys))
+    return Merged(
+        keys,
+        added(first.all, second.all),
+        added(first.odd, second.odd),
+        added(first.even, second.even),
+        ratio.astype(np.float64),
+        tuple(added(one, other) for one, other in zip(first.splits, second.splits, strict=True)),
+    )

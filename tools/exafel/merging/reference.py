@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 
 from exafel.arrays import AnyArray, FloatArray, Int32Array
-from exafel.config.merge import BulkSolventConfig
+from exafel.config.scaling import BulkSolventConfig
 from exafel.errors import ConfigError, InputError
 from exafel.io.crystal import CellParameters
 from exafel.io.mtz import read_mtz

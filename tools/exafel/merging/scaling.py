@@ -44,9 +44,38 @@ def scale_to_reference(observed: FloatArray, reference: FloatArray) -> LatticeSc
     power = float(observed @ observed)
     if n < 3 or power == 0:
         return LatticeScale(1.0, 0.0, n)
+    return LatticeScale(float(observed @ reference) / power, correlation_with(observed, reference), n)
+
+
+def scale_to_merged(observed: FloatArray, merged: FloatArray) -> LatticeScale:
+    """Least-squares scale of a lattice to what lattices give together: sum(Im^2) / sum(Io Im).
+
+    The errors are the lattice's, so it is regressed on the merged intensities: the slope of `scale_to_reference` would
+    shrink by the lattice's noise in every cycle.
+
+    Parameters
+    ----------
+    observed, merged
+        Intensities of the reflections that both have, shape (n,).
+
+    Returns
+    -------
+    As `scale_to_reference`; the correlation is 0 where there is no positive scale.
+    """
+    n = len(observed)
+    product = float(observed @ merged)
+    if n < 3 or product <= 0:
+        return LatticeScale(1.0, 0.0, n)
+    return LatticeScale(float(merged @ merged) / product, correlation_with(observed, merged), n)
+
+
+def correlation_with(observed: FloatArray, reference: FloatArray) -> float:
+    """Pearson correlation of two sets of intensities (n,); 0 where too few or no variation define it."""
+    if len(observed) < 3:
+        return 0.0
     x, y = observed - observed.mean(), reference - reference.mean()
     norm = float(np.sqrt((x @ x) * (y @ y)))
-    return LatticeScale(float(observed @ reference) / power, float(x @ y) / norm if norm > 0 else 0.0, n)
+    return float(x @ y) / norm if norm > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

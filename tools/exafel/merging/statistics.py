@@ -11,9 +11,10 @@ from pydantic import Field
 
 from exafel.arrays import AnyArray, FloatArray, IntArray
 from exafel.config.base import Model
+from exafel.merging.anomalous import anomalous_statistics
 from exafel.merging.asu import AsymmetricUnit, resolution
 from exafel.merging.filters import equal_volume_shells
-from exafel.merging.merge import Merged
+from exafel.merging.merge import Merged, Sums
 from exafel.merging.scaling import Reference
 
 _LOWEST = 1e-10  # 1/d^2 that stands for no low-resolution limit, 1/angstrom^2
@@ -41,6 +42,13 @@ class Shell(Model):
     half_scale: float | None = Field(description="Scale k of the even to the odd half, weights 1/so^2 + 1/se^2.")
     n_iso: int = Field(description="Reflections that the reference has too.")
     cc_iso: float | None = Field(description="Correlation with the reference.")
+    cc_half_random: float | None = Field(None, description="Mean CC1/2 of several random splits.")
+    cc_half_random_sd: float | None = Field(None, description="Standard deviation of CC1/2 over these splits.")
+    n_anom: int = Field(0, description="Acentric reflections both of whose Bijvoet mates were measured.")
+    cc_anom: float | None = Field(None, description="Correlation of the Bijvoet differences of the halves.")
+    anom_signal: float | None = Field(
+        None, description="Mean |Bijvoet difference| / its error: 0.8 where there is nothing but errors."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +131,8 @@ def _statistics(merged: Merged, iso: FloatArray, n_possible: int, limits: tuple[
     odd, even = merged.odd.take(common), merged.even.take(common)
     scale = _scale(odd.mean, even.mean, odd.weight + even.weight)
     known = np.isfinite(iso)
+    anomalous = anomalous_statistics(merged)
+    splits = [cc for half in merged.splits if (cc := _split_correlation(merged.all, half)) is not None]
     return Shell(
         d_max=None if limits[0] <= _LOWEST else 1.0 / math.sqrt(limits[0]),
         d_min=1.0 / math.sqrt(limits[1]),
@@ -141,7 +151,20 @@ def _statistics(merged: Merged, iso: FloatArray, n_possible: int, limits: tuple[
         half_scale=scale,
         n_iso=int(known.sum()),
         cc_iso=correlation(mean[known], iso[known]),
+        cc_half_random=float(np.mean(splits)) if splits else None,
+        cc_half_random_sd=float(np.std(splits)) if splits else None,
+        n_anom=anomalous.n,
+        cc_anom=anomalous.cc_anom,
+        anom_signal=anomalous.signal,
     )
+
+
+def _split_correlation(everything: Sums, half: Sums) -> float | None:
+    """CC1/2 of a half and what is left of all without it."""
+    both = (half.n > 0) & (half.n < everything.n)
+    one, whole = half.take(both), everything.take(both)
+    other = Sums(whole.n - one.n, whole.weight - one.weight, whole.weighted - one.weighted)
+    return correlation(one.mean, other.mean)
 
 
 def correlation(first: FloatArray, second: FloatArray) -> float | None:

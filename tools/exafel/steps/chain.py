@@ -75,10 +75,11 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
     else:
         raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
     links.append(link("cells", after=("stills",)))
+    aside = [link("refine_detector", after=("stills",))] if config.refine_detector is not None else []
     needs_cells = any(_is_in(path, root / "cells") for path in _named_files(config, "merge"))
     after = ("stills", "cells") if needs_cells else ("stills",)  # the chain's own clusters may be merge's filter
     links.append(link("merge", after=after, inputs=(root / "stills",)))
-    return (*links, link("report", after=tuple(item.step for item in links)))
+    return (*links, link("report", after=tuple(item.step for item in links)), *aside)
 
 
 def _particles(config: WorkflowConfig, link: Callable[..., Link]) -> tuple[Link, ...]:
@@ -110,7 +111,8 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
     elif step == "merge":
         cells = config.merge.filter.unit_cell
         cluster = cells.cluster.file if cells.algorithm == "cluster" else None
-        named = [config.merge.scaling.model, config.merge.statistics.cciso_model, cluster]
+        reindexing = getattr(config.merge.reindexing, "model", None)
+        named = [config.merge.scaling.model, config.merge.statistics.cciso_model, reindexing, cluster]
     return tuple(Path(name) for name in dict.fromkeys(named) if name is not None)
 
 

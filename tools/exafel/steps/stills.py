@@ -10,7 +10,6 @@ from pathlib import Path
 import exafel
 from exafel.config.stills import StillsConfig
 from exafel.engines.registry import stills_engine
-from exafel.errors import ConfigError
 from exafel.io.crystal import space_group
 from exafel.io.frames import open_frames
 from exafel.io.reflections import ReflectionTable
@@ -18,6 +17,7 @@ from exafel.parallel import safe_pickle
 from exafel.parallel.comm import Communicator, from_root
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, require_paths
+from exafel.steps.stills_cell import cells_file, with_consensus_cell
 from exafel.steps.stills_engine import process_by_engine
 from exafel.steps.stills_files import keeps_spots, remove_leftovers, write_results
 from exafel.steps.stills_tally import StillsSummary, batch_line, summarize
@@ -45,19 +45,19 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
     InputError
         An input does not exist.
     ConfigError
-        There is no unit cell to index with, or no such space group.
+        There is no such space group, or no cluster in the results of the cells step that is to give the cell.
     EngineError
         The engine is not installed.
     """
-    if config.indexing.unit_cell is None:
-        raise ConfigError(
-            "indexing needs the unit cell", where="stills.indexing.unit_cell", hint="give a, b, c, alpha, beta, gamma"
-        )
-    space_group(config.indexing.space_group)
+    if config.indexing.space_group is not None:
+        space_group(config.indexing.space_group)
     inputs = {"images": require_paths(tuple(images), "images")}
     extra = tuple(Path(name) for name in (config.geometry.reference, config.geometry.mask) if name is not None)
     if extra:
         inputs["geometry"] = require_paths(extra, "geometry files")
+    if config.indexing.cells is not None:
+        inputs["cells"] = (cells_file(config.indexing.cells),)
+        config = with_consensus_cell(config)
     engine = stills_engine(config.engine)
     version = exafel.__version__ if engine is None else engine.version()
     return StepRequest("stills", config, inputs, out, engine=config.engine, engine_version=version)
@@ -83,7 +83,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         with step.phase("open"):
             # one rank looks into the folders, not thousands
             source = from_root(comm, lambda: open_frames(request.inputs["images"]))
-            reader = ShotReader(source, config.geometry)
+            reader = ShotReader(source, config.geometry, config.untrusted)
         engine = stills_engine(request.engine)
         results: Iterable[ShotResult]
         with step.phase("shots"):

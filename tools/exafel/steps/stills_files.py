@@ -26,6 +26,7 @@ from exafel.io.refl import write_refl
 from exafel.io.reflections import ReflectionTable
 from exafel.steps.base import StepRun
 from exafel.steps.stills_tally import LatticeRow, ShotRow, Tally
+from exafel.stills.integration import signal_limit
 from exafel.stills.shot import IntegratedLattice, ShotResult
 
 REFLECTIONS_PER_CONTAINER = 250_000
@@ -110,6 +111,7 @@ def shot_row(result: ShotResult, rank: int) -> ShotRow:
         outcome=result.outcome.value,
         reason=result.reason,
         n_spots=result.n_spots,
+        d_min_spots=result.d_min_spots,
         sigma_px=result.sigma_px,
         lattices=tuple(_lattice_row(lattice) for lattice in result.lattices),
         cpu_s={phase: round(seconds, 6) for phase, seconds in result.cpu_s.items()},
@@ -126,9 +128,11 @@ def _lattice_row(lattice: IntegratedLattice) -> LatticeRow:
         n_indexed=len(lattice.indexed),
         n_integrated=len(table),
         d_min=float(table["d"].min()),
+        d_min_signal=signal_limit(table),
         mean_i_over_sigma=float(ratio.mean()),
         rmsd_px=lattice.rmsd_px,
         rmsd_delta_psi_deg=lattice.rmsd_delta_psi_deg,
         half_mosaicity_deg=crystal.half_mosaicity_deg,
         domain_size_angstrom=crystal.domain_size_angstrom,
+        mosaicity_degenerate=lattice.mosaicity_degenerate,
     )

@@ -18,26 +18,31 @@ from exafel.stills.shot import Outcome
 
 
 class LatticeRow(Model):
-    """One integrated lattice in the table of shots; angstrom, degrees, pixels."""
+    """One integrated lattice in the table of shots; angstrom, degrees, pixels.
+
+    `d_min` is the finest resolution integrated, `d_min_signal` that to which the mean I/sigma stays at 1 or above.
+    """
 
     identifier: str
     cell: CellParameters
     n_indexed: int
     n_integrated: int
     d_min: float
+    d_min_signal: float | None = None
     mean_i_over_sigma: float
     rmsd_px: float
     rmsd_delta_psi_deg: float
     half_mosaicity_deg: float | None
     domain_size_angstrom: float | None
+    mosaicity_degenerate: bool = False
 
 
 class ShotRow(Model):
     """One shot in the table of shots.
 
     `shot` counts all shots of the run from 0; `file` and `index` say where the image is, `index` None in a file of one
-    image; `rank` processed it; `sigma_px` is the spread of its spots, radial and tangential; `cpu_s` has the CPU
-    seconds by phase.
+    image; `rank` processed it; `d_min_spots` is the resolution that its spots reach, angstrom; `sigma_px` is the spread
+    of its spots, radial and tangential; `cpu_s` has the CPU seconds by phase.
     """
 
     shot: int
@@ -47,6 +52,7 @@ class ShotRow(Model):
     outcome: str
     reason: str
     n_spots: int
+    d_min_spots: float | None = None
     sigma_px: tuple[float, float] | None
     lattices: tuple[LatticeRow, ...]
     cpu_s: dict[str, float]

@@ -1,22 +1,23 @@
-"""Indexing of one shot with a known unit cell: search, refine, take the spots away, and look for the next lattice."""
+"""Indexing of one shot: search, refine, take the spots away, and look for the next lattice."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from exafel.arrays import BoolArray, FloatArray
-from exafel.config.indexing import IndexingConfig, UnitCell
-from exafel.errors import ConfigError
-from exafel.io.crystal import cell_from_basis, space_group, space_group_of_hall
+from exafel.config.indexing import IndexingConfig
+from exafel.io.crystal import CellParameters, cell_from_basis, space_group, space_group_of_hall
 from exafel.io.geometry import Beam, Detector
 from exafel.io.reflections import ReflectionTable
 from exafel.stills.cell_symmetry import constrain_setting, reciprocal_metric, reference_setting
+from exafel.stills.chance import chance_exponent
 from exafel.stills.lattice import Lattice, build_lattice
 from exafel.stills.misorientation import misorientation_deg
 from exafel.stills.orientation_search import search_orientations
 from exafel.stills.refinement import Refined, refine_lattice
 from exafel.stills.setting import CellRestraint
 from exafel.stills.spot_vectors import SpotVectors, spot_vectors
+from exafel.stills.unknown_cell import find_unknown_lattice
 
 _CANDIDATES = 40  # orientations from the search that are looked at
 _REFINED = 6  # different ones among them that are refined
@@ -35,7 +36,8 @@ def index_shot(spots: ReflectionTable, detector: Detector, beam: Beam, config: I
     detector, beam
         Geometry of the shot; the beam's spectrum is used where it has one.
     config
-        The known cell, and what makes a lattice acceptable.
+        The known cell, and what makes a lattice acceptable. Without a cell, the first lattice is found from the spots
+        alone, and further ones with its cell.
 
     Returns
     -------
@@ -45,13 +47,10 @@ def index_shot(spots: ReflectionTable, detector: Detector, beam: Beam, config: I
     Raises
     ------
     ConfigError
-        The configuration names no unit cell, or an unknown space group.
+        The configuration names an unknown space group.
     """
-    if config.unit_cell is None:
-        raise ConfigError(
-            "indexing needs the unit cell", where="stills.indexing.unit_cell", hint="give a, b, c, alpha, beta, gamma"
-        )
-    hall = str(space_group(config.space_group).hall)
+    hall = str(space_group(config.space_group or "P1").hall)
+    cell: CellParameters | None = config.unit_cell
     if len(spots) < config.min_spots:
         return []
     vectors = spot_vectors(spots, detector, beam, floor_px=config.refinement.centroid_error_px)
@@ -59,15 +58,29 @@ def index_shot(spots: ReflectionTable, detector: Detector, beam: Beam, config: I
     lattices: list[Lattice] = []
     while len(lattices) < config.max_lattices and np.count_nonzero(free) >= config.min_spots:
         rows = np.flatnonzero(free)
-        found = _find_lattice(vectors.select(rows), beam, config, config.unit_cell, hall)
+        offered = vectors.select(rows)
+        if cell is None:
+            found, hall = _find_without_cell(offered, beam, config, hall)
+        else:
+            found = _find_lattice(offered, beam, config, cell, hall)
         if found is None:
             break
+        cell = cell or cell_from_basis(np.asarray(np.linalg.inv(found.A)))
         lattices.append(build_lattice(found, rows, spots, detector, beam, hall, config.mosaicity))
         free[rows[found.rows[found.used]]] = False
     return lattices
 
 
-def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: UnitCell, hall: str) -> Refined | None:
+def _find_without_cell(spots: SpotVectors, beam: Beam, config: IndexingConfig, hall: str) -> tuple[Refined | None, str]:
+    found = find_unknown_lattice(spots, spots.select(search_spots(spots.rlp, config)), beam, config)
+    if found is None or not _acceptable(found.refined, len(spots), config):
+        return None, hall
+    return found.refined, found.hall
+
+
+def _find_lattice(
+    spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: CellParameters, hall: str
+) -> Refined | None:
     reference = reference_setting(cell, hall)
     chosen = search_spots(spots.rlp, config)
     searched = spots.select(chosen)
@@ -119,7 +132,9 @@ def _find_lattice(spots: SpotVectors, beam: Beam, config: IndexingConfig, cell: 
         restraint=restraint,
         d_min_start=d_start,
     )
-    return final if final is not None and _acceptable(final, len(spots), config, cell) else None
+    if final is None or not _acceptable(final, len(spots), config):
+        return None
+    return final if _has_cell(final, cell, config.cell_tolerance) else None
 
 
 def search_spots(rlp: FloatArray, config: IndexingConfig) -> BoolArray:
@@ -137,29 +152,14 @@ def _same(first: FloatArray, second: FloatArray, hall: str) -> bool:
     return misorientation_deg(first, second, space_group_of_hall(hall), equivalence="laue") < _SAME_DEG
 
 
-def chance_exponent(found: Refined, n_spots: int, hkl_tolerance: float) -> float:
-    """Return -ln of (a bound on) the probability that a lattice laid at random fits so many spots so well.
-
-    A spot of no lattice lies anywhere in the cell of the reciprocal lattice; it counts as fitting where its three
-    displacements are within three standard deviations, that is in a fraction p of the cell's volume. The Chernoff
-    bound on n of N spots is exp(-N KL(n/N, p)), with KL the relative entropy of two coins. The search tries many
-    orientations, so the exponent has to be well above the logarithm of their number.
-    """
-    box = np.prod(6.0 * found.spread, axis=1)
-    fraction = np.minimum(box / abs(float(np.linalg.det(found.A))), (2.0 * hkl_tolerance) ** 3)
-    p = float(np.median(fraction))
-    share = min(found.n_used / n_spots, 1.0 - 1e-9)
-    if share <= p:
-        return 0.0
-    return n_spots * float(share * np.log(share / p) + (1 - share) * np.log((1 - share) / (1 - p)))
-
-
-def _acceptable(found: Refined, n_spots: int, config: IndexingConfig, cell: UnitCell) -> bool:
+def _acceptable(found: Refined, n_spots: int, config: IndexingConfig) -> bool:
     if found.n_used < max(config.min_indexed, config.min_indexed_fraction * n_spots):
         return False
-    if chance_exponent(found, n_spots, config.hkl_tolerance) < config.min_chance_exponent:
-        return False
+    return chance_exponent(found, n_spots, config.hkl_tolerance) >= config.min_chance_exponent
+
+
+def _has_cell(found: Refined, cell: CellParameters, tolerance: float) -> bool:
     refined = cell_from_basis(np.asarray(np.linalg.inv(found.A)))
     edges = max(abs(new / old - 1.0) for new, old in zip(refined[:3], cell[:3], strict=True))
     angles = max(abs(new - old) for new, old in zip(refined[3:], cell[3:], strict=True))
-    return bool(max(edges, np.radians(angles)) <= config.cell_tolerance)
+    return bool(max(edges, np.radians(angles)) <= tolerance)

@@ -1,4 +1,4 @@
-"""Integration: summation over an elliptical foreground on a plane background."""
+"""Integration by summation and by profile: an elliptical foreground on a plane background."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ _COLUMNS = {
     "num_pixels.background": "n_background",
     "num_pixels.background_used": "n_background_used",
 }
+_PROFILE_COLUMNS = {
+    "intensity.prf.value": "profile_intensity",
+    "intensity.prf.variance": "profile_variance",
+    "profile.correlation": "profile_correlation",
+}
 
 
 def integrate(
@@ -39,7 +44,7 @@ def integrate(
     *,
     gain: float,
 ) -> ReflectionTable:
-    """Integrate predicted reflections by summation.
+    """Integrate predicted reflections by summation, and by profile where the configuration asks for it.
 
     Parameters
     ----------
@@ -58,12 +63,15 @@ def integrate(
     ReflectionTable
         The predicted rows with ``intensity.sum.value`` and ``.variance``, ``background.*``, ``num_pixels.*``, ``bbox``,
         ``xyzobs.px.value`` and ``.variance``, ``xyzobs.mm.value`` and ``.variance``, ``partiality`` (1), and the flag
-        INTEGRATED_SUM where that succeeded; see `exafel.io.reflections.Flag` for the reasons where not.
+        INTEGRATED_SUM where that succeeded; see `exafel.io.reflections.Flag` for the reasons where not. With profiles
+        also ``intensity.prf.value`` and ``.variance``, ``profile.correlation`` and the flag INTEGRATED_PRF.
 
     Notes
     -----
     The variance is gain (|I| + |B| (1 + m/n)) with B the background under the m pixels of the foreground, from n
-    pixels (Leslie 1999, Acta Cryst. D55, 1696, eq. 9).
+    pixels (Leslie 1999, Acta Cryst. D55, 1696, eq. 9). The profile is the Gaussian of the shot's spots about their
+    predictions, its intensity a least-squares fit with the variances that the fit itself expects (Kabsch 1988, J. Appl.
+    Cryst. 21, 916; Leslie 1999, section 4).
     """
     shapes = foreground_shapes(predicted, profile, detector, beam, n_sigma=config.n_sigma)
     panel_numbers = predicted["panel"].astype(np.int64)
@@ -93,6 +101,7 @@ def _integrate_panel(
         gap=config.background_gap,
         background=config.background_width,
         min_width_px=config.min_background_width_px,
+        profile_sigma=config.n_sigma if config.profile_fitting else 0.0,
     )
 
 
@@ -100,6 +109,9 @@ def _fill(table: ReflectionTable, results: dict[str, AnyArray], detector: Detect
     n = len(table)
     for name, source in _COLUMNS.items():
         table[name] = results[source]
+    if config.profile_fitting:
+        for name, source in _PROFILE_COLUMNS.items():
+            table[name] = results[source]
     zero, one = np.zeros(n, dtype=np.int32), np.ones(n, dtype=np.int32)
     table["bbox"] = np.column_stack([results[name] for name in ("x0", "x1", "y0", "y1")] + [zero, one])
     table["partiality"] = np.ones(n)
@@ -128,9 +140,19 @@ def _flags(before: AnyArray, results: dict[str, AnyArray], good: BoolArray, conf
         (results["status"] == 2, Flag.FAILED_DURING_BACKGROUND_MODELLING),
         (too_much, Flag.DONT_INTEGRATE),
         (good & ~too_much, Flag.INTEGRATED_SUM),
+        (good & ~too_much & config.profile_fitting, Flag.INTEGRATED_PRF),
     ):
         flags[chosen] |= np.uint64(flag)
     return flags
+
+
+def signal_limit(table: ReflectionTable) -> float | None:
+    """Resolution to which the mean I/sigma of the shells stays at 1 or above, angstrom; None where the first is below.
+
+    Shells and ratio are those of the significance filter's defaults.
+    """
+    kept = table["d"][significant(table, SignificanceFilterConfig())]
+    return float(kept.min()) if len(kept) else None
 
 
 def significant(table: ReflectionTable, config: SignificanceFilterConfig) -> BoolArray:

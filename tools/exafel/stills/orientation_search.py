@@ -64,9 +64,9 @@ def search_orientations(rlp: FloatArray, basis: FloatArray, hall: str, tolerance
     found: list[tuple[FloatArray, FloatArray]] = []
     for axis in _axes(tuple(map(tuple, basis)), hall):
         length = float(np.linalg.norm(basis[axis.number]))
-        directions = _half_sphere(_n_directions(length * finest))
+        directions = half_sphere(_n_directions(length * finest))
         vectors = _best_vectors(length * directions, rlp, _STEP / finest)
-        vectors = _refine_vectors(vectors, rlp, length, tolerance)
+        vectors = refine_vectors(vectors, rlp, length, tolerance)
         found.append(_turns(vectors, basis, axis, rlp, _STEP / (finest * longest)))
     bases, scores = (np.concatenate(part) for part in zip(*found, strict=True))
     promising = bases[np.argsort(-scores, kind="stable")[:keep]]
@@ -92,7 +92,7 @@ def _axes(basis: tuple[tuple[float, ...], ...], hall: str) -> tuple[_Axis, ...]:
 def _indexed_spots(bases: FloatArray, rlp: FloatArray, hall: str, tolerance: float) -> IntArray:
     """Count the spots near integers along all three axes of each basis, after a fit of every axis, shape (m,)."""
     lengths = np.linalg.norm(bases.reshape(-1, 3), axis=1, keepdims=True)
-    axes = _refine_vectors(bases.reshape(-1, 3), rlp, lengths, tolerance)
+    axes = refine_vectors(bases.reshape(-1, 3), rlp, lengths, tolerance)
     index = (axes @ rlp.T).reshape(len(bases), 3, len(rlp))
     nearest = np.rint(index)
     near = np.abs(index - nearest).max(axis=1) < _WIDTH / 2
@@ -104,7 +104,7 @@ def _n_directions(highest_index: float) -> int:
 
 
 @lru_cache(maxsize=8)
-def _half_sphere(n: int) -> FloatArray:
+def half_sphere(n: int) -> FloatArray:
     """Directions of nearly equal spacing on a half sphere (a golden-angle spiral), shape (n, 3)."""
     number = np.arange(n) + 0.5
     z = 1.0 - number / n
@@ -135,7 +135,7 @@ def _best_vectors(vectors: FloatArray, rlp: FloatArray, separation: float) -> Fl
     return np.stack(chosen)
 
 
-def _refine_vectors(vectors: FloatArray, rlp: FloatArray, length: FloatArray | float, tolerance: float) -> FloatArray:
+def refine_vectors(vectors: FloatArray, rlp: FloatArray, length: FloatArray | float, tolerance: float) -> FloatArray:
     """Least-squares fit of t.q to the nearest integers, weighted by the score; lengths kept within tolerance."""
     ridge = np.eye(3) * 1e-3 * float((rlp**2).sum(axis=1).mean())
     for _ in range(6):

@@ -21,7 +21,7 @@ from exafel.stills.lattice import Lattice
 from exafel.stills.prediction import predict_reflections
 from exafel.stills.profile import SpotProfile, estimate_profile
 from exafel.stills.reader import Shot, ShotReader
-from exafel.stills.spotfinding import find_spots
+from exafel.stills.spotfinding import find_spots, spot_resolution_limit
 
 
 class Outcome(StrEnum):
@@ -48,6 +48,8 @@ class IntegratedLattice:
     rmsd_px, rmsd_delta_psi_deg
         Root mean square distance of observed and calculated spot positions, and of the reflections from the Ewald
         sphere.
+    mosaicity_degenerate
+        The spots do not determine the domain size: the fit ran to a bound.
     """
 
     experiment: Experiment
@@ -55,6 +57,7 @@ class IntegratedLattice:
     indexed: ReflectionTable
     rmsd_px: float
     rmsd_delta_psi_deg: float
+    mosaicity_degenerate: bool = False
 
 
 @dataclass(eq=False)
@@ -67,6 +70,8 @@ class ShotResult:
         How far it came, and why no farther.
     n_spots
         Number of its strong spots.
+    d_min_spots
+        Resolution that its strong spots reach (see `spot_resolution_limit`), angstrom; None without spots.
     spots
         Its strong spots; empty where they were not to be kept.
     lattices
@@ -82,6 +87,7 @@ class ShotResult:
     outcome: Outcome = Outcome.NO_HIT
     reason: str = ""
     n_spots: int = 0
+    d_min_spots: float | None = None
     spots: ReflectionTable = field(default_factory=ReflectionTable)
     lattices: list[IntegratedLattice] = field(default_factory=list)
     sigma_px: tuple[float, float] | None = None
@@ -147,6 +153,7 @@ def _find_lattices(shot: Shot, config: StillsConfig, result: ShotResult, emit: E
     with _timed(result, "spotfind"), _failing_as(Outcome.NO_HIT):
         result.spots = find_spots(shot.frames, shot.masks, shot.detector, shot.beam, config.spotfinding)
     result.n_spots = len(result.spots)
+    result.d_min_spots = spot_resolution_limit(result.spots["d"])
     emit(Stage.SPOTFIND, shot.number, result.n_spots, "")
     if result.n_spots < config.spotfinding.min_spots:
         raise _ShotError(Outcome.NO_HIT, f"fewer than {config.spotfinding.min_spots} spots")
@@ -154,7 +161,7 @@ def _find_lattices(shot: Shot, config: StillsConfig, result: ShotResult, emit: E
         lattices = index_shot(result.spots, shot.detector, shot.beam, config.indexing)
     emit(Stage.INDEX, shot.number, len(lattices), "")
     if not lattices:
-        raise _ShotError(Outcome.NOT_INDEXED, "no lattice of the given cell indexes enough spots")
+        raise _ShotError(Outcome.NOT_INDEXED, "no lattice indexes enough spots")
     return lattices
 
 
@@ -208,7 +215,14 @@ def _finish(
     del indexed["moments.px"]
     for item in (table, indexed):
         item.identifiers = {0: identifier}
-    return IntegratedLattice(experiment, table, indexed, float(np.hypot(*lattice.rmsd_px)), lattice.rmsd_delta_psi_deg)
+    return IntegratedLattice(
+        experiment,
+        table,
+        indexed,
+        rmsd_px=float(np.hypot(*lattice.rmsd_px)),
+        rmsd_delta_psi_deg=lattice.rmsd_delta_psi_deg,
+        mosaicity_degenerate=lattice.mosaicity.degenerate,
+    )
 
 
 @contextmanager

@@ -1,11 +1,9 @@
-"""Spot finding: strong pixels by their index of dispersion, joined to spots, filtered."""
+"""Spot finding: strong pixels, joined to spots, filtered."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
-import gemmi
 import numpy as np
 
 from exafel import _kernels
@@ -14,13 +12,14 @@ from exafel.config.spotfinding import SpotFindingConfig
 from exafel.errors import FrameError
 from exafel.io.geometry import Beam, Detector, Panel
 from exafel.io.reflections import Flag, ReflectionTable
+from exafel.stills.ice import ice_rings_inverse_d2
 from exafel.stills.pixels import kernel_pixels
-
-ICE_CELL = (4.498, 4.498, 7.338, 90.0, 90.0, 120.0)
-"""Hexagonal ice, P63/mmc; the cell that DIALS' ice-ring filter uses."""
+from exafel.stills.strong_pixels import strong_pixels_of_shot
 
 BACKGROUND_MARGIN_PX = 3
 """How far around a spot's bounding box its local background is taken."""
+
+_FALSE_FRACTION = 0.02
 
 
 def find_spots(
@@ -54,13 +53,10 @@ def find_spots(
 
     Notes
     -----
-    Dispersion threshold of Winter et al. (2018), Acta Cryst. D74, 85-97. Spots do not cross panel borders.
+    For the thresholds see `exafel.stills.strong_pixels`. Spots do not cross panel borders.
     """
     prepared = [kernel_pixels(frame) for frame in frames]
-    strong = [
-        strong_pixels(frame, mask, config, gain=config.gain * panel.gain)
-        for panel, frame, mask in zip(detector.panels, prepared, masks, strict=True)
-    ]
+    strong = strong_pixels_of_shot(prepared, masks, detector, beam, config)
     fraction = sum(len(found) for found in strong) / detector.n_pixels
     if fraction > config.max_strong_pixel_fraction:
         raise FrameError(f"{fraction:.0%} of the pixels are strong", hint="check gain, sigma_strong and the mask")
@@ -74,30 +70,19 @@ def find_spots(
     return spots.select(_resolution_filter(spots["d"], config))
 
 
-def strong_pixels(image: AnyArray, mask: BoolArray, config: SpotFindingConfig, *, gain: float) -> AnyArray:
-    """Flat numbers of the strong pixels of one panel, ascending, shape (n,).
-
-    A good pixel of value I in a window with N good pixels of mean m and variance v is strong where
-    v/m > gain (1 + sigma_background sqrt(2/(N-1))), I > m + sigma_strong sqrt(gain m) and I > global_threshold.
-    """
-    return _kernels.strong_pixels(
-        image,
-        mask,
-        kernel_fast=config.kernel_size[0],
-        kernel_slow=config.kernel_size[1],
-        sigma_background=config.sigma_background,
-        sigma_strong=config.sigma_strong,
-        global_threshold=config.global_threshold,
-        min_count=config.min_local,
-        gain=gain,
-    )
-
-
 def resolution(spots: ReflectionTable, detector: Detector, beam: Beam) -> FloatArray:
     """Resolution of observed spots, angstrom, shape (n,)."""
     lab = detector.pixel_to_lab(spots["panel"], spots["xyzobs.px.value"][:, :2])
     q = np.linalg.norm(beam.reciprocal(lab), axis=1)
     return np.asarray(1.0 / np.maximum(q, 1e-12))
+
+
+def spot_resolution_limit(d: FloatArray) -> float | None:
+    """Resolution that all but a fiftieth of a shot's spots do not exceed, angstrom; None without spots.
+
+    The finest of the spots alone is likely a false one.
+    """
+    return float(np.quantile(d, _FALSE_FRACTION)) if len(d) else None
 
 
 def _panel_spots(
@@ -133,7 +118,10 @@ def _panel_spots(
         }
     )
     separation = np.hypot(spots["peak_x"] - spots["x"], spots["peak_y"] - spots["y"])
-    return table.select(separation <= config.max_separation)
+    keep = separation <= config.max_separation
+    if config.min_snr is not None:
+        keep &= spots["intensity"] >= config.min_snr * np.sqrt(spots["intensity_variance"])
+    return table.select(keep)
 
 
 def _resolution_filter(d: FloatArray, config: SpotFindingConfig) -> BoolArray:
@@ -143,14 +131,6 @@ def _resolution_filter(d: FloatArray, config: SpotFindingConfig) -> BoolArray:
     if config.d_max is not None:
         keep &= d <= config.d_max
     if config.ice_ring_width is not None:
-        distance = np.abs(1 / d[:, None] ** 2 - _ice_rings_inverse_d2()[None, :]).min(axis=1, initial=np.inf)
+        distance = np.abs(1 / d[:, None] ** 2 - ice_rings_inverse_d2()[None, :]).min(axis=1, initial=np.inf)
         keep &= distance > config.ice_ring_width / 2
     return keep
-
-
-@cache
-def _ice_rings_inverse_d2() -> FloatArray:
-    """1/d^2 of the powder rings of hexagonal ice to 1.0 angstrom, shape (n,)."""
-    cell = gemmi.UnitCell(*ICE_CELL)
-    indices = gemmi.make_miller_array(cell, gemmi.SpaceGroup("P 63/m m c"), 1.0)
-    return np.unique(np.round(cell.calculate_1_d2_array(indices), 6))

@@ -29,10 +29,10 @@ nb::object reflections_near_sphere(const Matrix &A, const Vector &s0, double d_m
 template <class T>
 nb::dict integrate_panel(const Image<T> &image, const Image<bool> &mask, const Shapes &shapes, double gain,
                          double outlier_sigma, int max_rejections, int min_background, double gap, double background,
-                         double min_width_px) {
+                         double min_width_px, double profile_sigma) {
   exafel::check_shapes(image.shape(0), image.shape(1), mask.shape(0), mask.shape(1));
   const exafel::IntegrationParameters parameters{gain, outlier_sigma, max_rejections, min_background,
-                                                 gap,  background,    min_width_px};
+                                                 gap,  background,    min_width_px,   profile_sigma};
   std::vector<exafel::Integrated> results;
   {
     nb::gil_scoped_release release;
@@ -62,6 +62,9 @@ nb::dict integrate_panel(const Image<T> &image, const Image<bool> &mask, const S
   EXAFEL_COLUMN(background_sum);
   EXAFEL_COLUMN(background_variance);
   EXAFEL_COLUMN(background_mse);
+  EXAFEL_COLUMN(profile_intensity);
+  EXAFEL_COLUMN(profile_variance);
+  EXAFEL_COLUMN(profile_correlation);
   EXAFEL_COLUMN(x);
   EXAFEL_COLUMN(y);
   EXAFEL_COLUMN(x_variance);
@@ -76,7 +79,8 @@ void bind_pixel_type(nb::module_ &m) {
   m.def("integrate_panel", &integrate_panel<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(),
         nb::arg("shapes").noconvert(), nb::kw_only(), nb::arg("gain"), nb::arg("outlier_sigma"),
         nb::arg("max_rejections"), nb::arg("min_background"), nb::arg("gap"), nb::arg("background"),
-        nb::arg("min_width_px"), "Integrate the predictions (x, y, mxx, mxy, myy) of one panel by summation.");
+        nb::arg("min_width_px"), nb::arg("profile_sigma"),
+        "Integrate the predictions (x, y, mxx, mxy, myy) of one panel by summation, and by profile if profile_sigma > 0.");
 }
 
 }  // namespace

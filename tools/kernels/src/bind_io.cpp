@@ -6,6 +6,7 @@
 #include <memory>
 #include <tuple>
 
+#include "exafel/bzip2.hpp"
 #include "exafel/cbf.hpp"
 
 namespace nb = nanobind;
@@ -38,10 +39,21 @@ Int32Volume decode_cbf_packed(const nb::bytes &data, const Shape &shape, bool ve
   });
 }
 
+nb::bytes decompress_bzip2(const nb::bytes &data) {
+  std::string text;
+  {
+    nb::gil_scoped_release release;
+    text = exafel::decompress_bzip2(reinterpret_cast<const std::uint8_t *>(data.c_str()), data.size());
+  }
+  return nb::bytes(text.data(), text.size());
+}
+
 }  // namespace
 
 void bind_io(nb::module_ &m) {
   m.def("decode_cbf_packed", &decode_cbf_packed, nb::arg("data"), nb::arg("shape"), nb::kw_only(),
         nb::arg("version2") = false, nb::arg("averaged") = true, nb::arg("sections_correlated") = true,
         "Decode a binary section of CBF 'packed' data into an int32 array of shape (slow, mid, fast).");
+  m.def("decompress_bzip2", &decompress_bzip2, nb::arg("data"),
+        "Unpack a whole bzip2 file. RuntimeError: it is damaged, or of a rarer form that the bz2 module may know.");
 }

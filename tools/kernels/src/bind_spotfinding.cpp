@@ -20,28 +20,77 @@ using exafel::Image;
 using exafel::to_numpy;
 using Indices = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
+using Rings = nb::ndarray<const uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Limits = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using RingSums = nb::ndarray<double, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+// Calls work(room) with room for every pixel's number, which costs nothing: the operating system gives memory only to
+// the part that is written; returns the first work() of them.
+template <class Work>
+nb::object pixels_found(int64_t n_pixels, Work work) {
+  std::vector<int64_t> found;
+  {
+    nb::gil_scoped_release release;
+    const std::unique_ptr<int64_t[]> room(new int64_t[static_cast<size_t>(n_pixels) + 1]);
+    const int64_t n = work(room.get());
+    found.assign(room.get(), room.get() + n);
+  }
+  return to_numpy(found, [](int64_t k) { return k; });
+}
+
 template <class T>
 nb::object strong_pixels(const Image<T> &image, const Image<bool> &mask, int kernel_fast, int kernel_slow,
                          double sigma_background, double sigma_strong, double global_threshold, int min_count,
-                         double gain) {
+                         double gain, bool extended) {
   check_shapes(image.shape(0), image.shape(1), mask.shape(0), mask.shape(1));
   if (kernel_fast < 1 || kernel_slow < 1) throw std::invalid_argument("a kernel's half width is at least 1");
   const exafel::DispersionParameters p{kernel_fast,      kernel_slow, sigma_background, sigma_strong,
                                        global_threshold, min_count,   gain};
   const auto n_slow = static_cast<int64_t>(image.shape(0)), n_fast = static_cast<int64_t>(image.shape(1));
-  std::vector<int64_t> found;
-  {
-    nb::gil_scoped_release release;
-    // Room for every pixel costs nothing: the operating system gives memory only to the part that is written.
-    const std::unique_ptr<int64_t[]> room(new int64_t[static_cast<size_t>(n_slow * n_fast) + 1]);
+  const auto *good = reinterpret_cast<const uint8_t *>(mask.data());
+  return pixels_found(n_slow * n_fast, [&](int64_t *room) {
     std::vector<double> scratch(static_cast<size_t>(exafel::strong_pixels_scratch(n_fast, kernel_fast)));
-    std::vector<uint8_t> candidate(static_cast<size_t>(n_fast));
-    const auto *good = reinterpret_cast<const uint8_t *>(mask.data());
-    const int64_t n = EXAFEL_DISPATCH(find_strong_pixels, image.data(), good, n_slow, n_fast, p, scratch.data(),
-                                      candidate.data(), room.get());
-    found.assign(room.get(), room.get() + n);
-  }
-  return to_numpy(found, [](int64_t k) { return k; });
+    if (!extended) {
+      std::vector<uint8_t> candidate(static_cast<size_t>(n_fast));
+      return EXAFEL_DISPATCH(find_strong_pixels, image.data(), good, n_slow, n_fast, p, scratch.data(), candidate.data(),
+                             room);
+    }
+    const auto n_pixels = static_cast<size_t>(n_slow * n_fast);
+    const std::unique_ptr<uint8_t[]> dispersed(new uint8_t[n_pixels + 1]), eroded(new uint8_t[n_pixels + 1]);
+    return EXAFEL_DISPATCH(find_strong_pixels_extended, image.data(), good, n_slow, n_fast, p, scratch.data(),
+                           dispersed.get(), eroded.get(), room);
+  });
+}
+
+template <class T>
+void check_rings(const Image<T> &image, const Image<bool> &mask, const Rings &ring, const Limits &limit) {
+  check_shapes(image.shape(0), image.shape(1), mask.shape(0), mask.shape(1));
+  check_shapes(image.shape(0), image.shape(1), ring.shape(0), ring.shape(1));
+  if (limit.shape(0) <= UINT16_MAX) throw std::invalid_argument("there must be a limit for each of the 65536 rings");
+}
+
+template <class T>
+void ring_sums(const Image<T> &image, const Image<bool> &mask, const Rings &ring, const Limits &limit,
+               const RingSums &sums, int row_step) {
+  check_rings(image, mask, ring, limit);
+  if (sums.shape(0) <= UINT16_MAX || sums.shape(1) != 4 || sums.shape(2) != 4)
+    throw std::invalid_argument("sums must be of shape (65536, 4, 4)");
+  if (row_step < 1) throw std::invalid_argument("row_step is at least 1");
+  nb::gil_scoped_release release;
+  EXAFEL_DISPATCH(add_to_rings, image.data(), reinterpret_cast<const uint8_t *>(mask.data()), ring.data(),
+                  static_cast<int64_t>(image.shape(0)), static_cast<int64_t>(image.shape(1)), row_step, limit.data(),
+                  sums.data());
+}
+
+template <class T>
+nb::object pixels_above_rings(const Image<T> &image, const Image<bool> &mask, const Rings &ring, const Limits &limit) {
+  check_rings(image, mask, ring, limit);
+  const auto n_pixels = static_cast<int64_t>(image.size());
+  return pixels_found(n_pixels, [&](int64_t *room) {
+    std::vector<uint8_t> candidate(4096);
+    return EXAFEL_DISPATCH(pixels_above_rings, image.data(), reinterpret_cast<const uint8_t *>(mask.data()), ring.data(),
+                           n_pixels, limit.data(), candidate.data(), room);
+  });
 }
 
 template <class T>
@@ -88,8 +137,14 @@ template <class T>
 void bind_pixel_type(nb::module_ &m) {
   m.def("strong_pixels", &strong_pixels<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(), nb::kw_only(),
         nb::arg("kernel_fast"), nb::arg("kernel_slow"), nb::arg("sigma_background"), nb::arg("sigma_strong"),
-        nb::arg("global_threshold"), nb::arg("min_count"), nb::arg("gain"),
-        "Flat numbers of the strong pixels of a panel by the dispersion threshold, ascending.");
+        nb::arg("global_threshold"), nb::arg("min_count"), nb::arg("gain"), nb::arg("extended"),
+        "Flat numbers of the strong pixels of a panel by a dispersion threshold, ascending.");
+  m.def("ring_sums", &ring_sums<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(),
+        nb::arg("ring").noconvert(), nb::arg("limit").noconvert(), nb::arg("sums").noconvert(), nb::arg("row_step"),
+        "Add the good pixels at or below their ring's limit to its count, sum and sum of squares, in one of four lanes.");
+  m.def("pixels_above_rings", &pixels_above_rings<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(),
+        nb::arg("ring").noconvert(), nb::arg("limit").noconvert(),
+        "Flat numbers of the good pixels of a panel above their ring's limit, ascending.");
   m.def("spots_from_pixels", &spots_from_pixels<T>, nb::arg("image").noconvert(), nb::arg("mask").noconvert(),
         nb::arg("found").noconvert(), nb::kw_only(), nb::arg("corners"), nb::arg("min_pixels"), nb::arg("max_pixels"), nb::arg("margin"),
         nb::arg("gain"), nb::arg("trusted_maximum"), "Measure the connected groups of strong pixels.");

@@ -10,6 +10,7 @@ void bind_indexing(nb::module_ &m);
 void bind_integration(nb::module_ &m);
 void bind_io(nb::module_ &m);
 void bind_merging(nb::module_ &m);
+void bind_postrefine(nb::module_ &m);
 void bind_spotfinding(nb::module_ &m);
 
 NB_MODULE(_kernels, m) {
@@ -20,5 +21,6 @@ NB_MODULE(_kernels, m) {
   bind_integration(m);
   bind_io(m);
   bind_merging(m);
+  bind_postrefine(m);
   bind_spotfinding(m);
 }

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from exafel.arrays import FloatArray
 from exafel.monitor.report.blocks import Figure, Numbers, Section, Table, text
 from exafel.monitor.report.charts import COLOURS, canvas, resolution_axis, svg
+from exafel.monitor.report.merged_checks import add_checks, add_error_model, add_indexing
 from exafel.monitor.report.trial import Trial
 
 _PERCENT = "%"
@@ -25,14 +26,22 @@ _COLUMNS = (
     ("r_split", "R-split (%)", _PERCENT),
     ("r_int", "R-int (%)", _PERCENT),
     ("cc_iso", "CC-iso (%)", _PERCENT),
+    ("cc_half_random", "CC½, random (%)", _PERCENT),
+    ("cc_anom", "CC-anom (%)", _PERCENT),
+    ("anom_signal", "anom. signal", ".2f"),
 )
 """Columns of the table by resolution: key, head, form."""
 
-_ERROR_MODEL = (
-    ("sdfac", "sdfac", "all errors alike"),
-    ("sdb", "sdb", "errors that grow with the root of the intensity"),
-    ("sdadd", "sdadd", "errors in proportion to the intensity"),
-)
+_MEANINGS = {
+    "sdfac": "all errors alike",
+    "sdb": "errors that grow with the root of the intensity",
+    "sdadd": "errors in proportion to the intensity",
+    "sfac": "all errors alike",
+    "sadd_a": "errors in proportion to the intensity, of lattices that do not agree",
+    "sadd_b": "how fast these fall with the correlation",
+    "sadd_c": "errors in proportion to the intensity, of all lattices",
+}
+"""What each parameter of an error model widens."""
 
 Shell = Mapping[str, Any]
 
@@ -52,7 +61,10 @@ def merged_section(trial: Trial) -> Section | None:
     if any(shell.get("n_unique") for shell in shells):
         section.add(_agreement(shells), _coverage(shells))
     section.add(_shell_table(shells, overall))
+    add_checks(section, step.summary)
     _add_lattices(section, step.summary)
+    add_indexing(section, step.summary)
+    add_error_model(section, step.summary, _MEANINGS)
     return section
 
 
@@ -170,9 +182,3 @@ def _add_lattices(section: Section, summary: Mapping[str, Any]) -> None:
     rows = tuple((name, count, percent(count / total if total else None)) for name, count in counts.items())
     caption = "Lattices merged, and left out by reason."
     section.add(Table(caption, ("lattices", "number", "share"), rows, total=("all", total, "")))
-    model = tuple(
-        (name, f"{summary[key]:.3f}", meaning) for key, name, meaning in _ERROR_MODEL if summary.get(key) is not None
-    )
-    if model:
-        caption = "Error model ev11 (Evans 2011; Brewster et al. 2019): σ′² = sdfac² (σ² + sdb² ⟨I⟩ + sdadd² ⟨I⟩²)."
-        section.add(Table(caption, ("factor", "value", "what it widens"), model))

@@ -1,4 +1,5 @@
-// Summation integration of predicted reflections on one panel: elliptical foreground, plane background.
+// Integration of predicted reflections on one panel by summation and by a Gaussian profile: elliptical foreground, plane
+// background.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -21,12 +22,14 @@ struct IntegrationParameters {
   int min_background;        // pixels that a background needs
   double gap, background;    // the background lies between (1 + gap) and (1 + gap + background) foreground radii
   double min_width_px;       // ... and is at least this wide
+  double profile_sigma;      // foreground radius in standard deviations of the profile; 0: no profile fit
 };
 
 struct Integrated {
   int32_t x0, x1, y0, y1;
   int32_t n_foreground, n_valid, n_overlapped, n_background, n_background_used;
   double intensity, variance, background_mean, background_sum, background_variance, background_mse;
+  double profile_intensity, profile_variance, profile_correlation;
   double x, y, x_variance, y_variance;  // centroid of the counts above background
   int32_t status;                       // 0 integrated; 1 bad pixels in the foreground or off the panel; 2 no background
 };
@@ -119,6 +122,42 @@ struct Plane {
   }
 };
 
+// Fits intensity times a Gaussian profile, of sum 1 over the foreground, to the counts above the plane. The weights are the
+// inverse variances that the present fit expects, so they do not follow the counts' own fluctuations.
+template <class T>
+void fit_profile(const T *image, int64_t n_slow, int64_t n_fast, const Prediction &p, const IntegrationParameters &q,
+                 const Plane &plane, Integrated &r) {
+  constexpr int rounds = 4;
+  const double exponent = -0.5 * q.profile_sigma * q.profile_sigma;
+  double norm = 0;
+  each_pixel(p, 1.0, n_slow, n_fast, [&](int64_t, int64_t, double r2) { norm += std::exp(exponent * r2); });
+  double intensity = std::max(r.intensity, 0.0), information = 0, leverage = 0;
+  for (int round = 0; round < rounds; ++round) {
+    double sum = 0;
+    information = leverage = 0;
+    each_pixel(p, 1.0, n_slow, n_fast, [&](int64_t x, int64_t y, double r2) {
+      const double dx = static_cast<double>(x) + 0.5 - p.x, dy = static_cast<double>(y) + 0.5 - p.y;
+      const double under = plane.at(dx, dy), part = std::exp(exponent * r2) / norm;
+      // a background of nothing still leaves the chance of a photon
+      const double weight = part / (q.gain * (std::max(under, 0.0) + intensity * part) + 0.1 * q.gain * q.gain);
+      sum += weight * (static_cast<double>(image[y * n_fast + x]) - under);
+      information += weight * part, leverage += weight;
+    });
+    r.profile_intensity = sum / information;
+    intensity = std::max(r.profile_intensity, 0.0);
+  }
+  const double share = leverage / information;  // of an error of the plane that goes into the intensity
+  r.profile_variance = 1 / information + share * share * q.gain * std::fabs(r.background_mean) / plane.used;
+  double pp = 0, vv = 0, pv = 0, sp = 0, sv = 0, n = 0;
+  each_pixel(p, 1.0, n_slow, n_fast, [&](int64_t x, int64_t y, double r2) {
+    const double dx = static_cast<double>(x) + 0.5 - p.x, dy = static_cast<double>(y) + 0.5 - p.y;
+    const double part = std::exp(exponent * r2), value = static_cast<double>(image[y * n_fast + x]) - plane.at(dx, dy);
+    n += 1, sp += part, sv += value, pp += part * part, vv += value * value, pv += part * value;
+  });
+  const double scale = (pp - sp * sp / n) * (vv - sv * sv / n);
+  r.profile_correlation = scale > 0 ? (pv - sp * sv / n) / std::sqrt(scale) : 0;
+}
+
 template <class T>
 Integrated integrate_one(const T *image, const uint8_t *mask, const uint8_t *covered, int64_t n_slow, int64_t n_fast,
                          const Prediction &p, const IntegrationParameters &q, std::vector<Sample> &samples) {
@@ -168,6 +207,7 @@ Integrated integrate_one(const T *image, const uint8_t *mask, const uint8_t *cov
   r.background_mse = plane.mse;
   r.background_variance = q.gain * std::fabs(r.background_sum) * (1 + n / plane.used);
   r.variance = q.gain * std::fabs(r.intensity) + r.background_variance;
+  if (q.profile_sigma > 0) fit_profile(image, n_slow, n_fast, p, q, plane, r);
   r.x = p.x, r.y = p.y;
   r.x_variance = r.y_variance = detail::mean_radius(p) * detail::mean_radius(p) / 4;  // of a flat disc
   const double significance = r.intensity / std::sqrt(std::max(r.variance, 1e-12));
