@@ -127,6 +127,16 @@ def test_spots_of_a_hot_panel_are_left_out() -> None:
     assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.06)
 
 
+def test_a_panel_full_of_hot_pixels_does_not_spoil_the_shot() -> None:
+    true, geometry = crystal(2), detector(220, panels=2)
+    hot = noisy(photons(true, KNOWN, F, geometry, beam()), 2)
+    hot[1] += (np.random.default_rng(0).random(hot[1].shape) < 0.0007) * 5000
+    fit = refine_shot(scene(turned(true, 0.04, 2), geometry), boxes_of(hot, geometry), CONFIG)
+    assert "boxes_rejected" in fit.flags
+    assert fit.sigma_z < 2
+    assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.08)
+
+
 def test_a_wrong_cell_is_flagged_and_few_spots_are_refused() -> None:
     true = crystal(1)
     image = noisy(photons(true, KNOWN, F, detector(), beam()), 1)

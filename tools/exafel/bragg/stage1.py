@@ -6,7 +6,7 @@ L-BFGS: derivatives by all parameters come with the photons, so a Newton-like st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class _Pixels:
 
 
 def refine_shot(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1Fit:
-    """Refine one shot.
+    """Refine one shot; where its pixels end in disagreement, once more without the boxes that agree least at the start.
 
     The first fit takes the pixels beyond a radius around the spots as background; the second those where the first
     model has no photons, and leaves out boxes that disagree with it (hot pixels, other lattices).
@@ -75,6 +75,37 @@ def refine_shot(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Sta
     InputError
         Fewer boxes are usable than ``min_spots``, or they hold no photons of the model's.
     """
+    fit = _refine(scene, boxes, config)
+    if fit.sigma_z <= config.max_sigma_z:
+        return fit
+    quiet = _quiet(scene, boxes, config)
+    if quiet.all() or quiet.sum() < config.min_spots:
+        return fit
+    try:
+        again = _refine(scene, boxes.select(quiet), config)
+    except InputError:
+        return fit
+    if not again.sigma_z < fit.sigma_z:
+        return fit
+    flags = tuple(dict.fromkeys((*again.flags, "boxes_rejected")))
+    return replace(again, boxes=np.flatnonzero(quiet)[again.boxes], flags=flags)
+
+
+def _quiet(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> BoolArray:
+    """Boxes that agree with the starting model not much less than most do: without hot pixels, in most shots."""
+    planes = fit_planes(boxes.data, boxes.good & ~central(boxes.size, config.spot_radius_px))
+    start = ShotParameters(scene.crystal.cell, config.n_cells, 1.0, eta_deg=(config.eta_deg,) * 3)
+    model = _model_photons(Parameterization(scene, start, {}, {}, {}), np.zeros(0), scene, boxes)
+    net = np.where(boxes.good, boxes.data - planes.values(boxes.size), 0).sum(axis=(1, 2))
+    expected = model.sum(axis=(1, 2))
+    seen = planes.good & (expected > 0.1 * np.median(expected))
+    if not seen.any():
+        return planes.good
+    rms = _box_rms(boxes, planes, float(np.median(net[seen] / expected[seen])) * model, config)
+    return np.asarray(planes.good & (rms <= max(config.max_box_z, 2 * float(np.median(rms[planes.good])))))
+
+
+def _refine(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1Fit:
     outside = boxes.good & ~central(boxes.size, config.spot_radius_px)
     planes = fit_planes(boxes.data, outside)
     chosen = planes.good
@@ -165,11 +196,16 @@ def _centroids(boxes: Shoeboxes, model: FloatArray) -> FloatArray:
 
 def _agreeing(boxes: Shoeboxes, planes: Planes, model: FloatArray, config: Stage1Config) -> BoolArray:
     """Boxes whose pixels agree with the model about as well as the others' do."""
-    found = pixel_likelihood(boxes.data, planes.values(boxes.size) + model, config.read_noise_photons)
-    z2 = np.where(boxes.good, found.z**2, 0)
-    rms = np.sqrt(z2.sum(axis=(1, 2)) / np.maximum(boxes.good.sum(axis=(1, 2)), 1))
+    rms = _box_rms(boxes, planes, model, config)
     typical = float(np.median(rms[planes.good])) if planes.good.any() else 0.0
     return np.asarray(rms <= max(config.max_box_z, 3 * typical))
+
+
+def _box_rms(boxes: Shoeboxes, planes: Planes, model: FloatArray, config: Stage1Config) -> FloatArray:
+    """Root mean square Z of each box, shape (n,)."""
+    found = pixel_likelihood(boxes.data, planes.values(boxes.size) + model, config.read_noise_photons)
+    z2 = np.where(boxes.good, found.z**2, 0)
+    return np.asarray(np.sqrt(z2.sum(axis=(1, 2)) / np.maximum(boxes.good.sum(axis=(1, 2)), 1)))
 
 
 def _flags(free: Parameterization, last: Minimum, sigma_z: float, config: Stage1Config) -> tuple[str, ...]:

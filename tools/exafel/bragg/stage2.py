@@ -19,7 +19,7 @@ from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.stage2_shots import CompactShot
 
 SHOT_NUMBERS = 2
-_BLOCK = 64
+_BLOCK = 256
 _NOTHING = np.empty(0)
 
 

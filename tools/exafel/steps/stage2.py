@@ -155,7 +155,7 @@ def _load(request: StepRequest, config: Stage2Config, step: StepRun, comm: Commu
         shot = loader.load(number)
         if shot is not None:
             batch.append(shot)
-        if len(batch) == 64:
+        if len(batch) == 256:
             shots.add(batch)
             batch = []
     shots.add(batch)
