@@ -27,7 +27,7 @@ FRONTIER = load_site(Path(__file__).resolve().parents[2] / "profiles" / "frontie
         ("stage1", 500_000, 512, 8192, 16, 3),
         ("predict", 500_000, 512, 8192, 16, 3),
         ("stage2", 2**19, 256, 4096, 16, 3),
-        ("spi", 2**20, 512, 4096, 8, 7),
+        ("spi_generations", 2**20, 512, 4096, 8, 7),
     ],
 )
 def test_the_production_layouts(
@@ -41,7 +41,7 @@ def test_the_production_layouts(
 
 @pytest.mark.parametrize("nodes", [1, 2, 4, 91, 256, 1024, 5120, 9000])
 @pytest.mark.parametrize(
-    "step", ["simulate", "stills", "merge", "stage1", "predict", "stage2", "spi", "cells", "report"]
+    "step", ["simulate", "stills", "merge", "stage1", "predict", "stage2", "spi_generations", "cells", "report"]
 )
 def test_nodes_are_filled_and_never_overfilled(frontier: Site, step: str, nodes: int) -> None:
     shape = geometry(frontier, step, nodes=nodes)
@@ -49,7 +49,7 @@ def test_nodes_are_filled_and_never_overfilled(frontier: Site, step: str, nodes:
     assert shape.ranks == shape.nodes * shape.ranks_per_node
     assert shape.ranks_per_node * shape.cpus_per_rank <= 56, "eight cores are the system's"
     assert shape.memory_gb_per_node <= 512
-    assert shape.gpus_per_node == (8 if step in ("stage1", "predict", "stage2", "spi") else 0)
+    assert shape.gpus_per_node == (8 if step in ("stage1", "predict", "stage2", "spi_generations") else 0)
     assert not shape.gpus_per_node or shape.ranks_per_node % 8 == 0, "every GCD has as many ranks as the others"
 
 

@@ -15,10 +15,11 @@ rule refine_detector:
     resources:
         mem_mb=4000,
         runtime="1h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         stills=options("--stills", "refine_detector"),
         out=subpath(output.manifest, parent=True),
         section=section("refine_detector") if CONFIG.refine_detector else "",
     shell:
-        "exafel refine-detector {params.stills:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"
+        "{resources.mpi} exafel refine-detector {params.stills:q} --config {params.config:q} --out {params.out:q} > {log:q} 2>&1"

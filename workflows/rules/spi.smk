@@ -18,12 +18,13 @@ rule simulate_spi:
     resources:
         mem_mb=lambda wildcards, threads: 1000 * threads,
         runtime="2h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         out=subpath(output.manifest, parent=True),
         section=section("simulate_spi") if CONFIG.simulate_spi else "",
     shell:
-        "exafel simulate spi --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+        "{resources.mpi} exafel simulate spi --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
 
 rule spi_hits:
@@ -41,13 +42,14 @@ rule spi_hits:
     resources:
         mem_mb=lambda wildcards, threads: 1000 * threads,
         runtime="2h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         images=options("--images", "spi_hits"),
         out=subpath(output.manifest, parent=True),
         section=section("spi_hits"),
     shell:
-        "exafel spi hits {params.images:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
+        "{resources.mpi} exafel spi hits {params.images:q} --config {params.config:q} --out {params.out:q} --ranks {threads} > {log:q} 2>&1"
 
 
 rule spi_generations:
@@ -67,13 +69,14 @@ rule spi_generations:
     resources:
         mem_mb=lambda wildcards, threads: 4000 + 1000 * threads,
         runtime="8h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         images=spi_options(),
         out=subpath(output.done, ancestor=2),
         section=section("spi_reconstruct") if CONFIG.spi_reconstruct else "",
     shell:
-        "exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
+        "{resources.mpi} exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
         " --until {wildcards.last} --ranks {threads} > {log:q} 2>&1"
 
 
@@ -94,13 +97,14 @@ rule spi_reconstruct:
     resources:
         mem_mb=lambda wildcards, threads: 4000 + 1000 * threads,
         runtime="8h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         images=spi_options(),
         out=subpath(output.manifest, parent=True),
         section=section("spi_reconstruct") if CONFIG.spi_reconstruct else "",
     shell:
-        "exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
+        "{resources.mpi} exafel spi reconstruct {params.images:q} --config {params.config:q} --out {params.out:q}"
         " --ranks {threads} > {log:q} 2>&1"
 
 
@@ -119,6 +123,7 @@ rule spi_evaluate:
     resources:
         mem_mb=8000,
         runtime="1h",
+        mpi="",
     params:
         config=CONFIG_FILE,
         images=spi_images(),
@@ -126,5 +131,5 @@ rule spi_evaluate:
         out=subpath(output.manifest, parent=True),
         section=section("spi_evaluate"),
     shell:
-        "exafel spi evaluate {params.images:q} --reconstruction {params.reconstruction:q} --config {params.config:q}"
+        "{resources.mpi} exafel spi evaluate {params.images:q} --reconstruction {params.reconstruction:q} --config {params.config:q}"
         " --out {params.out:q} > {log:q} 2>&1"
