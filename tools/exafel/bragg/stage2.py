@@ -7,7 +7,7 @@ that of the likelihood with scales free (variable projection; Golub & Pereyra 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class Stage2Shots:
     budget_bytes
         Memory for packed shots; those past it stay compact and are packed anew in every evaluation.
     make_evaluator
-        Where blocks of shots are computed.
+        Makes what computes a block of shots; None: the host's compiled kernel.
     """
 
     reflections: ReflectionSet
@@ -89,7 +89,7 @@ class Stage2Shots:
     held_out: float
     seed: int
     budget_bytes: float
-    make_evaluator: type[object] | None = None
+    make_evaluator: Callable[[PackedShots], Evaluator] | None = None
     threads: int = 1
     numbers: list[int] = field(default_factory=list)
     log_scale: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -123,8 +123,7 @@ class Stage2Shots:
     def _evaluator(self, shots: PackedShots) -> Evaluator:
         if self.make_evaluator is None:
             return shots.host
-        made: Evaluator = self.make_evaluator(shots)  # type: ignore[call-arg, assignment]
-        return made
+        return self.make_evaluator(shots)
 
     @property
     def n_recomputed(self) -> int:

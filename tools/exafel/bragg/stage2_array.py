@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from exafel.errors import ConfigError
 _NEWTON_STEPS = 40
 
 
-def array_evaluator(device: Literal["cpu", "gpu"]) -> Any:
+def array_evaluator(device: Literal["cpu", "gpu"]) -> Callable[[PackedShots], ArrayShots] | None:
     """Return what makes evaluators on a device; None for the host's compiled kernel.
 
     Raises
@@ -31,7 +32,7 @@ def array_evaluator(device: Literal["cpu", "gpu"]) -> Any:
         import cupyx.scipy.sparse
 
         cupy.cuda.Device().compute_capability  # noqa: B018 - raises where there is no GPU
-    except Exception as error:  # CuPy raises its own errors, which cannot be named without it
+    except (ImportError, RuntimeError) as error:  # CuPy's own errors are RuntimeErrors
         raise ConfigError(
             f"no GPU can be used: {error}", where="stage2.device", hint="pip install 'exafel[gpu-cuda]', or take cpu"
         ) from error
