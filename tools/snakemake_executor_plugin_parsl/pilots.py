@@ -23,6 +23,8 @@ from parsl.jobs.states import TERMINAL_STATES, JobState
 from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider, SlurmProvider
 
+from snakemake_executor_plugin_parsl.task import NodeLostError
+
 _LOST_PILOTS_A_TASK = 20
 _STILLBORN_PILOTS = 3
 
@@ -124,7 +126,7 @@ def parsl_config(pilots: Sequence[Pilot], run_dir: Path) -> Config:
 
 def retry_cost(error: Exception, _task: object) -> float:
     """Say what a failure costs of a task's retries: little where its pilot was lost, all where it failed itself."""
-    return 1.0 if isinstance(error, ManagerLost | WorkerLost) else _LOST_PILOTS_A_TASK + 1.0
+    return 1.0 if isinstance(error, ManagerLost | WorkerLost | NodeLostError) else _LOST_PILOTS_A_TASK + 1.0
 
 
 def _executor(pilot: Pilot) -> HighThroughputExecutor:

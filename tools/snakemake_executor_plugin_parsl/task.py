@@ -16,6 +16,12 @@ import psutil
 
 _GRACE_S = 60
 _TIMED_OUT = 124
+_ANSWER_S = 60
+_LOST_NODE_S = 900
+
+
+class NodeLostError(Exception):
+    """A command failed while a node of its pilot no longer answered."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ def run_command(
         File for what it says on both streams.
     limit_s
         Longest time; then the command and all that it started are asked to end, and ended a minute later.
+
+    Raises
+    ------
+    NodeLostError
+        The command failed, a node of the pilot does not answer, and Slurm has not ended the pilot for it.
     """
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -80,8 +91,26 @@ def run_command(
             stream.write(f"ended after {limit_s:g} s, the time limit of its rule\n".encode())
             process.returncode = _TIMED_OUT
     assert ended is not None, "without a limit one waits to the end"
+    if process.returncode not in (0, _TIMED_OUT) and not _nodes_answer():
+        # Not the command's fault. Slurm will end this pilot when it knows as much, and the task goes to the next one.
+        time.sleep(_LOST_NODE_S)
+        raise NodeLostError(f"{socket.gethostname()}: a node of its pilot does not answer")
     wall_s, cpu_s = time.perf_counter() - start, ended.ru_utime + ended.ru_stime
     return Outcome(process.returncode, wall_s, cpu_s, ended.ru_maxrss / 1024, socket.gethostname())
+
+
+def _nodes_answer() -> bool:
+    """Whether a trivial step runs on all nodes of this pilot; a pilot of one node, or none of Slurm's, always does."""
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    if int(nodes) < 2:
+        return True
+    step = ["srun", "--overlap", "--mpi=none", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "true"]
+    try:
+        return subprocess.run(step, capture_output=True, timeout=_ANSWER_S, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+    except OSError:
+        return True
 
 
 def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> resource.struct_rusage | None:
