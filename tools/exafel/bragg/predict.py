@@ -20,6 +20,8 @@ from exafel.io.reflections import Flag, ReflectionTable
 
 _FOREGROUND = 0.02
 """Pixels with less than this part of a spot's largest are not summed."""
+_SEEN = 0.1
+"""Part of a reflection that has to fall on good pixels for it to be integrated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ def predict_shot(
     expected = total * mean_square[number]
     clear = boxes.good & (model < 0.1 * np.sqrt(1 + np.maximum(boxes.data, 0)))
     planes = fit_planes(boxes.data, clear)
-    likely = np.flatnonzero((expected >= config.min_photons) & planes.good)
+    seen = np.where(_foreground(boxes, profile), profile, 0).sum(axis=(1, 2)) > _SEEN * total
+    likely = np.flatnonzero((expected >= config.min_photons) & planes.good & seen)
     if not len(likely):
         raise InputError("the model predicts no reflection")
     scatter = -np.log(total[likely] / total[likely].max())
@@ -189,6 +192,11 @@ def _select(scatter: FloatArray, match: IntArray, weak_fraction: float) -> IntAr
     return np.sort(np.concatenate([np.flatnonzero(match >= 0), best]))
 
 
+def _foreground(boxes: Shoeboxes, profile: FloatArray) -> BoolArray:
+    """Good pixels that belong to a box's own reflection, shape (n, size, size)."""
+    return np.asarray(boxes.good & (profile > _FOREGROUND * profile.max(axis=(1, 2), keepdims=True)))
+
+
 def _integrate(boxes: Shoeboxes, profile: FloatArray, planes: Planes, read_noise: float) -> ReflectionTable:
     """Intensities, photons, by summation over the model's foreground and by the model's profile."""
     background = np.maximum(planes.values(boxes.size), 0.0)
@@ -196,7 +204,7 @@ def _integrate(boxes: Shoeboxes, profile: FloatArray, planes: Planes, read_noise
     shape = np.where(boxes.good, profile, 0.0)
     whole = profile.sum(axis=(1, 2), keepdims=True)
     shape = shape / whole
-    foreground = boxes.good & (profile > _FOREGROUND * profile.max(axis=(1, 2), keepdims=True))
+    foreground = _foreground(boxes, profile)
     seen = np.where(foreground, shape, 0).sum(axis=(1, 2))
     noise = read_noise**2
     summed = np.where(foreground, net, 0).sum(axis=(1, 2)) / seen
