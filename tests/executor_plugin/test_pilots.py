@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +16,12 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.states import JobState, JobStatus
 
 from snakemake_executor_plugin_parsl.pilots import (
-    Pilot,
     PilotProvider,
     end_where_no_pilot_lives,
     parsl_config,
-    read_pilots,
     retry_cost,
 )
+from snakemake_executor_plugin_parsl.shapes import Pilot, read_pilots
 
 
 def test_shapes_are_read(tmp_path: Path) -> None:
@@ -88,3 +89,15 @@ def test_it_gives_up_where_no_pilot_lives(states: list[JobState], connected: lis
     }
     end_where_no_pilot_lives(executor, status)
     assert [str(error) for error in said] == (["3 pilots 'cpu' ended at once: such account"] if ends else [])
+
+
+def test_snakemake_starts_where_parsl_is_not_installed() -> None:
+    """Every plugin that is installed is imported by every Snakemake."""
+    program = (
+        "import sys\n"
+        "sys.modules['parsl'] = None  # importing it fails, as where it is missing\n"
+        "import snakemake_executor_plugin_parsl as plugin\n"
+        "assert plugin.Executor and plugin.ExecutorSettings\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

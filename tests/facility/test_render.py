@@ -73,7 +73,7 @@ def test_profiles_name_every_rule_of_the_workflow() -> None:
 @pytest.mark.parametrize("name", ["frontier", "perlmutter"])
 def test_the_pilots_are_those_of_the_facility(name: str) -> None:
     pytest.importorskip("parsl")
-    from snakemake_executor_plugin_parsl.pilots import read_pilots
+    from snakemake_executor_plugin_parsl.shapes import read_pilots
 
     pilots = read_pilots(PROFILES / name / PILOTS)
     site = load_site(name)

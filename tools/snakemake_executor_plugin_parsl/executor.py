@@ -6,10 +6,8 @@ import shlex
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parsl import python_app
-from parsl.dataflow.dflow import DataFlowKernel
 from snakemake.benchmark import BenchmarkRecord, write_benchmark_records
 from snakemake.shell import shell
 from snakemake_interface_common.exceptions import WorkflowError
@@ -18,8 +16,11 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
-from snakemake_executor_plugin_parsl.pilots import Pilot, parsl_config, read_pilots
+from snakemake_executor_plugin_parsl.shapes import Pilot, read_pilots
 from snakemake_executor_plugin_parsl.task import Outcome, run_command
+
+if TYPE_CHECKING:
+    from parsl.dataflow.dflow import DataFlowKernel
 
 PILOT_RESOURCE = "pilot"
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -59,6 +60,13 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
 
     def _app(self, pilot: Pilot) -> Callable[..., Future[Outcome]]:
         """Return the Parsl app of a pilot; Parsl starts with the first job: a run with nothing to do has none."""
+        try:
+            from parsl import python_app
+            from parsl.dataflow.dflow import DataFlowKernel
+
+            from snakemake_executor_plugin_parsl.pilots import parsl_config
+        except ImportError as error:
+            raise WorkflowError("the executor 'parsl' needs Parsl: pip install 'exafel[parsl]'") from error
         if self._kernel is None:
             self._kernel = DataFlowKernel(parsl_config(tuple(self._pilots.values()), self._folder))
         app: Callable[..., Future[Outcome]] = python_app(
