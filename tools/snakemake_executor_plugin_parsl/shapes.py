@@ -1,4 +1,4 @@
-"""Shapes of pilots, as a file has them. Snakemake imports every plugin that is installed: without Parsl this one, too."""
+"""Shapes of pilots, as a file has them. Without Parsl: Snakemake imports every plugin that is installed."""
 
 from __future__ import annotations
 
