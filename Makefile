@@ -25,7 +25,7 @@ $(VENV)/.installed: $(BIN)/pip $(SOURCES)
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/pip $(SOURCES)
-	$(PIP) install --quiet -c constraints.txt '.[test,mpi,parsl]'
+	$(PIP) install --quiet -c constraints.txt '.[test,mpi,parsl,parquet]'
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
