@@ -17,6 +17,7 @@ from exafel.parallel import safe_pickle
 from exafel.parallel.comm import Communicator, from_root
 from exafel.parallel.spool import ChunkSpool, read_spool
 from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, require_paths
+from exafel.steps.chunks import left_behind
 from exafel.steps.stills_cell import cells_file, with_consensus_cell
 from exafel.steps.stills_engine import process_by_engine
 from exafel.steps.stills_files import keeps_spots, remove_leftovers, write_results
@@ -110,7 +111,7 @@ def _process(reader: ShotReader, config: StillsConfig, step: StepRun, comm: Comm
 
     Only the chunk at work is in memory: what is finished lies in the spool.
     """
-    spools = _left_behind(step, comm)
+    spools = left_behind(step, comm)
     mine: list[int] = []
     tally: Counter[Outcome] = Counter()
     for item in _stored_shots(spools):
@@ -130,16 +131,6 @@ def _process(reader: ShotReader, config: StillsConfig, step: StepRun, comm: Comm
             tally.update(item.outcome for item in chunk)
         _show(bar, len(reader), tally)
     return sorted({path, *spools})
-
-
-def _left_behind(step: StepRun, comm: Communicator) -> list[Path]:
-    """Spools of an interrupted run: this rank's own, and a share of those of ranks that are no more."""
-    if comm.rank == 0:
-        step.work.mkdir(parents=True, exist_ok=True)
-        found = sorted(step.work.glob("rank-*.spool"))
-    else:
-        found = []
-    return [path for path in comm.bcast(found) if int(path.stem.removeprefix("rank-")) % comm.size == comm.rank]
 
 
 def _stored_shots(spools: Sequence[Path]) -> Iterator[ShotResult]:
