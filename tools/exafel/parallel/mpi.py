@@ -98,6 +98,7 @@ class MpiComm:
     """
 
     def __init__(self) -> None:
+        start = time.perf_counter()
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
@@ -105,6 +106,7 @@ class MpiComm:
                 f"started by an MPI launcher, but mpi4py cannot be used: {error}",
                 hint="pip install 'exafel[mpi]' with the launcher's MPI library on the machine",
             ) from error
+        self.start_s = time.perf_counter() - start
         self._mpi = MPI
         self._comm = MPI.COMM_WORLD
         if self._comm.size != launched_ranks():
