@@ -45,6 +45,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
         folder = (Path(self.workflow.persistence.path) / "parsl").absolute()
         self._folder = folder
         self._kernel: DataFlowKernel | None = None
+        self._said: dict[tuple[str, str], str] = {}
         self.next_seconds_between_status_checks = _SECONDS_BETWEEN_LOOKS  # futures are here: nobody else is asked
 
     def run_job(self, job: JobExecutorInterface) -> None:
@@ -110,6 +111,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that have ended; yield the others."""
         self._check_interchanges()
+        self._say_pilots()
         for info in active_jobs:
             future: Future[Outcome] = info.aux["future"]
             if not future.done():
@@ -132,6 +134,22 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
             process = getattr(executors[label], "interchange_proc", None)
             if process is not None and process.poll() is not None:
                 raise WorkflowError(f"the interchange of the pilots '{label}' has ended from outside; run this again")
+
+    def _say_pilots(self) -> None:
+        """Say what has become of each pilot in Slurm's queue: a rule may wait there for hours."""
+        executors: dict[str, Any] = {} if self._kernel is None else dict(self._kernel.executors)
+        for label in [label for label, pilot in self._pilots.items() if pilot.slurm and label in executors]:
+            for block, status in dict(executors[label].status_facade).items():
+                state = status.state.name.lower()
+                if self._said.get((label, block)) == state:
+                    continue
+                self._said[label, block] = state
+                job = executors[label].blocks_to_job_id.get(block)
+                reason = (status.message or "").strip().partition("\n")[0]
+                if state == "pending" and job:
+                    reason = f"squeue --job {job} says why"
+                name = f"pilot '{label}'" + (f", job {job}" if job else "")
+                self.logger.info(f"The {name}: {state}" + (f": {reason}" if reason else ""))
 
     def _finish(self, info: SubmittedJobInfo, outcome: Outcome) -> None:
         job = info.job
