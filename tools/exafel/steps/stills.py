@@ -43,7 +43,7 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
         An input does not exist.
     ConfigError
         There is no such space group, or no cluster in the results of the cells step that is to give the cell; or two
-        passes are asked for, which are two requests (`exafel.steps.stills_cell`).
+        passes are asked for, which are two requests (`StillsConfig.first_pass`, `second_pass`).
     EngineError
         The engine is not installed.
     """
