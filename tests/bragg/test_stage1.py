@@ -25,6 +25,7 @@ from exafel.bragg.point_spread import spread_matrix
 from exafel.bragg.readout import psf_kernel, spread
 from exafel.bragg.shoeboxes import Shoeboxes, central, cut_shoeboxes, fit_planes
 from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
+from exafel.bragg.spot_scales import SpotScales, intensity_error
 from exafel.bragg.stage1 import Stage1Fit, refine_shot
 from exafel.config.simulate import PsfConfig
 from exafel.config.stage1 import Stage1Config
@@ -145,6 +146,55 @@ def test_a_wrong_cell_is_flagged_and_few_spots_are_refused() -> None:
     assert {flag.partition(":")[0] for flag in fit.flags} & {"high_sigma_z", "boxes_rejected", "at_bound"}
     with pytest.raises(InputError, match="usable spots"):
         refine_shot(scene(true), boxes_of(image).select(np.arange(3)), CONFIG)
+
+
+def test_wrong_amplitudes_neither_mislead_nor_flag() -> None:
+    rng = np.random.default_rng(5)
+    wrong = F * np.exp(0.2 * rng.standard_normal(len(F)))  # |F|^2 is 40 % off
+    angles = []
+    for seed in (1, 2, 4):
+        true = crystal(seed)
+        image = noisy(photons(true, KNOWN, F, detector(), beam()), seed)
+        light, start = beam(), turned(true, 0.05, seed, stretch=1.0005)
+        where = ShotScene(detector(), light, start, KNOWN.table(wrong), light.flux / (BEAM_SIZE_UM * 1e-6) ** 2)
+        fit = refine_shot(where, boxes_of(image), CONFIG)
+        assert fit.flags == ()
+        assert fit.sigma_z == pytest.approx(1, abs=0.06)
+        assert fit.intensity_error == pytest.approx(0.4, abs=0.15)
+        assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.06)
+        angles.append(angle_deg(where.refined_crystal(fit.parameters), true))
+    assert max(angles) < 0.006
+    fit, _ = refined(true, start, image)
+    assert fit.intensity_error < 0.05
+
+
+def test_factors_of_spots_leave_the_gradient_that_of_the_value() -> None:
+    rng = np.random.default_rng(3)
+    spot = np.repeat(np.arange(6), 30)
+    shape, direction = rng.gamma(1.0, 20.0, 180), rng.standard_normal((2, 180))
+    data = rng.poisson(shape * (1 + 0.3 * rng.standard_normal(6))[spot] + 5).astype(float)
+
+    def at(x: np.ndarray) -> Evaluation:
+        photons = shape * np.exp(0.1 * direction.T @ x)
+        return SpotScales(spot, 6, 0.3).evaluate(data, np.full(180, 5.0), photons, 0.1 * direction * photons, 0.5)
+
+    x, h = np.array([0.3, -0.2]), 1e-4
+    numeric = [(at(x + h * axis).value - at(x - h * axis).value) / (2 * h) for axis in np.eye(2)]
+    assert at(x).gradient == pytest.approx(numeric, abs=0.01 * float(np.sqrt(np.diag(at(x).hessian).max())))
+    best = minimize(at, np.zeros(2), (np.full(2, -5.0), np.full(2, 5.0)))
+    assert best.converged
+    eigen = np.linalg.eigvalsh(best.at.hessian)
+    assert eigen.min() > 0
+
+
+def test_the_error_of_intensities_is_what_counting_does_not_explain() -> None:
+    rng = np.random.default_rng(0)
+    error = np.full(400, 0.05)
+    measured = 1 + 0.3 * rng.standard_normal(400) + error * rng.standard_normal(400)
+    measured[:20] = 30  # spots of another lattice
+    assert intensity_error(measured, error) == pytest.approx(0.3, abs=0.04)
+    assert intensity_error(1 + error * rng.standard_normal(400), error) < 0.03
+    assert intensity_error(measured[:5], error[:5]) == 0
 
 
 def test_restraints_hold_what_the_data_would_move() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from exafel.arrays import FloatArray
+from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.shoeboxes import cut_shoeboxes
 from exafel.bragg.shot_model import shifted
 from exafel.bragg.stage1 import refine_shot
@@ -109,7 +110,7 @@ class _Refiner:
         self._config = config
         self._step = step
         self._images = ImageReader(config.photons)
-        self._tables: dict[str, StructureFactorTable] = {}
+        self._known: dict[str, tuple[ReflectionSet, StructureFactorTable]] = {}
 
     def refine(self, number: int) -> RefinedShot:
         """Refine lattice `number`."""
@@ -127,9 +128,11 @@ class _Refiner:
         return replace(shot, cpu_s=time.process_time() - start)
 
     def _refined(self, number: int, record: LatticeRecord) -> RefinedShot:
-        experiment, spots, config = record.experiment, record.reflections, self._config
+        experiment, config = record.experiment, self._config
         pixels = self._images.read(experiment.image, record.corrections)
-        table = self._table(experiment.crystal)
+        reflections, table = self._structure_factors(experiment.crystal)
+        # what is finer than the structure factors would be modelled as nothing
+        spots = record.reflections.select(reflections.lookup(record.reflections["miller_index"]) >= 0)
         scene = shot_scene(record, pixels, table, config, mosaic=config.eta_deg > 0, box_px=config.shoebox_px)
         position: FloatArray = spots["xyzobs.px.value"][:, :2]
         boxes = cut_shoeboxes(
@@ -150,12 +153,12 @@ class _Refiner:
         used.identifiers = {0: experiment.identifier}
         return RefinedShot(number, refined, row=row_of(experiment, scene, fit, record.corrections, config), spots=used)
 
-    def _table(self, crystal: Crystal | None) -> StructureFactorTable:
+    def _structure_factors(self, crystal: Crystal | None) -> tuple[ReflectionSet, StructureFactorTable]:
         assert crystal is not None
-        if crystal.space_group_hall not in self._tables:
-            known = known_reflections(self._reference, crystal.space_group, self._config.d_min)
-            self._tables[crystal.space_group_hall] = known[0].table(known[1])
-        return self._tables[crystal.space_group_hall]
+        if crystal.space_group_hall not in self._known:
+            reflections, amplitude, _ = known_reflections(self._reference, crystal.space_group, self._config.d_min)
+            self._known[crystal.space_group_hall] = reflections, reflections.table(amplitude)
+        return self._known[crystal.space_group_hall]
 
 
 def _summarize(tallies: Sequence[Tally], out: Path) -> Stage1Summary:

@@ -102,6 +102,7 @@ def row_of(
         "osc_deg": 0.0,
         "B_factor": refined.b_factor,
         "sigz_init": fit.sigma_z_before,
+        "intensity_error": fit.intensity_error,
         "n_spots": len(fit.boxes),
         "n_pixels": fit.n_pixels,
         "mosaic_blocks": scene.mosaic_blocks,
