@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pixel_shots import (
@@ -19,18 +21,22 @@ from pixel_shots import (
 )
 
 from exafel.bragg.cell_freedom import free_cell_directions
+from exafel.bragg.forward import bragg_photons
 from exafel.bragg.levenberg import Evaluation, minimize
 from exafel.bragg.likelihood import pixel_likelihood
 from exafel.bragg.point_spread import spread_matrix
 from exafel.bragg.readout import psf_kernel, spread
+from exafel.bragg.scene import CrystalModel, SceneOptions
 from exafel.bragg.shoeboxes import Shoeboxes, central, cut_shoeboxes, fit_planes
 from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
 from exafel.bragg.spot_scales import SpotScales, intensity_error
-from exafel.bragg.stage1 import Stage1Fit, refine_shot
+from exafel.bragg.spot_width import spot_widths_px, subpixels_for
+from exafel.bragg.stage1 import Stage1Fit, refine_sampled, refine_shot
 from exafel.config.simulate import PsfConfig
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import InputError
 from exafel.io.crystal import Crystal, space_group
+from exafel.io.geometry import Beam
 
 KNOWN = reflections()
 F = amplitudes(KNOWN)
@@ -195,6 +201,60 @@ def test_the_error_of_intensities_is_what_counting_does_not_explain() -> None:
     assert intensity_error(measured, error) == pytest.approx(0.3, abs=0.04)
     assert intensity_error(1 + error * rng.standard_normal(400), error) < 0.03
     assert intensity_error(measured[:5], error[:5]) == 0
+
+
+def test_spots_narrower_than_a_pixel_need_subpixels() -> None:
+    fine, light = (30.0, 30.0, 24.0), beam()
+    fluence = light.flux / (BEAM_SIZE_UM * 1e-6) ** 2
+    offsets: dict[object, list[float]] = {1: [], "auto": []}
+    angles: dict[object, list[float]] = {1: [], "auto": [], "start": []}
+    for seed in (1, 2):
+        true, start = crystal(seed), turned(crystal(seed), 0.02, seed, stretch=1.0003)
+        model = CrystalModel(true.real_space[None], fine, 150.0)
+        image = bragg_photons(
+            detector(), light, model, KNOWN.table(F), fluence_per_m2=fluence, options=SceneOptions(oversample=8)
+        )
+        boxes = boxes_of(noisy(np.array(image.panels), seed))
+        net = np.maximum(boxes.data - np.median(boxes.data, axis=(1, 2), keepdims=True), 0) * central(13, 4.0)
+        observed = np.einsum("nij,nijk->nk", net, boxes.pixels()[..., 1:] + 0.5) / net.sum(axis=(1, 2))[:, None]
+        angles["start"].append(angle_deg(start, true))
+        for oversample in (1, "auto"):
+            config = CONFIG.model_copy(update={"oversample": oversample, "n_cells": (20, 20, 20)})
+            fit, used = refine_sampled(scene(start), boxes, config)
+            off = fit.centroids_px - observed[fit.boxes]
+            offsets[oversample].append(float(np.nanmedian(np.hypot(*off.T))))
+            angles[oversample].append(angle_deg(used.refined_crystal(fit.parameters), true))
+            if oversample == "auto":
+                assert used.options.oversample in (4, 5, 6)
+                assert fit.spot_fwhm_px == pytest.approx(0.3, abs=0.08)
+                assert fit.spot_fwhm_px * used.options.oversample > 1
+                assert fit.parameters.n_cells == pytest.approx(fine, rel=0.1)
+                assert fit.sigma_z < 1.15
+            else:
+                assert used.options.oversample == 1
+                assert fit.spot_fwhm_px < 1
+    assert np.mean(angles["auto"]) < 0.25 * np.mean(angles["start"])
+    assert np.mean(angles["auto"]) < np.mean(angles[1])
+    assert np.mean(offsets["auto"]) < np.mean(offsets[1])
+
+
+def test_the_width_of_spots_is_that_of_the_model() -> None:
+    true, light = crystal(1), Beam(1.3, flux=1e12, polarization_fraction=0.999)
+    geometry = detector(300)
+    fine = replace(geometry.panels[0], pixel_size_mm=(0.05, 0.05), image_size=(1200, 1200))
+    small = replace(geometry, panels=(fine,))
+    model = CrystalModel(true.real_space[None], (14.0, 14.0, 14.0), 400.0)
+    (image,) = bragg_photons(small, light, model, KNOWN.table(F), fluence_per_m2=1e24).panels
+    y, x = np.unravel_index(np.argmax(image[40:-40, 40:-40]), (1120, 1120)) + np.array([40, 40])
+    window = image[y - 30 : y + 31, x - 30 : x + 31]
+    weight = window * (window > 0.01 * window.max())
+    at = np.mgrid[-30:31, -30:31].reshape(2, -1)
+    spread = np.cov(at, aweights=weight.ravel())
+    where = ShotScene(small, light, true, KNOWN.table(F), 1e24)
+    parameters = ShotParameters(true.cell, (14.0, 14.0, 14.0), 1.0)
+    (width,) = spot_widths_px(where, parameters, np.array([0]), np.array([[x + 0.5, y + 0.5]]))
+    assert width == pytest.approx(2.355 * np.sqrt(np.linalg.eigvalsh(spread)[0]), rel=0.06)
+    assert [subpixels_for(width) for width in (3.0, 1.2, 0.7, 0.3, 0.01)] == [1, 1, 2, 4, 6]
 
 
 def test_restraints_hold_what_the_data_would_move() -> None:

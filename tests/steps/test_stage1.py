@@ -90,7 +90,7 @@ def test_ranks_and_resumption_do_not_change_results(
     launch(stage1.run, make(pixel_chain, tmp_path / "two"), ranks=2)
     assert by_identifier(tmp_path / "one") == by_identifier(tmp_path / "two")
 
-    original, calls = stage1.refine_shot, []
+    original, calls = stage1.refine_sampled, []
 
     def fail_later(*args: object) -> object:
         calls.append(1)
@@ -98,7 +98,7 @@ def test_ranks_and_resumption_do_not_change_results(
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(stage1, "refine_shot", fail_later)
+    monkeypatch.setattr(stage1, "refine_sampled", fail_later)
     with pytest.raises(KeyboardInterrupt):
         stage1.run(make(pixel_chain, tmp_path / "three"), SerialComm())
     stage1.run(make(pixel_chain, tmp_path / "three"), SerialComm())

@@ -16,6 +16,7 @@ from exafel.bragg.likelihood import pixel_likelihood
 from exafel.bragg.shoeboxes import Planes, Shoeboxes, central, fit_planes
 from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
 from exafel.bragg.spot_scales import SpotScales, intensity_error, own_scales
+from exafel.bragg.spot_width import spot_widths_px, subpixels_for
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import InputError
 
@@ -33,6 +34,8 @@ class Stage1Fit:
         one as `intensity_error` allows.
     intensity_error
         Relative standard deviation of |F|^2 that the first fit has shown (`exafel.bragg.spot_scales`).
+    spot_fwhm_px
+        How narrow the modelled spots are: median of `exafel.bragg.spot_width.spot_widths_px`.
     n_evaluations
         Evaluations of the model.
     n_pixels
@@ -51,6 +54,7 @@ class Stage1Fit:
     sigma_z_before: float
     sigma_z: float
     intensity_error: float
+    spot_fwhm_px: float
     n_evaluations: int
     n_pixels: int
     boxes: IntArray
@@ -102,6 +106,37 @@ def refine_shot(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Sta
     return replace(again, boxes=np.flatnonzero(quiet)[again.boxes], flags=flags)
 
 
+def refine_sampled(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> tuple[Stage1Fit, ShotScene]:
+    """Refine one shot with as many subpixels as its spots need, where the configuration leaves that open.
+
+    The number follows from the blocks' size to start from, and from the refined one where that asks for more. Returns
+    the scene with that number too.
+
+    Raises
+    ------
+    InputError
+        As `refine_shot`.
+    """
+    if config.oversample != "auto":
+        return refine_shot(scene, boxes, config), scene
+    eta = config.eta_deg if scene.mosaic_blocks > 1 else 0.0
+    start = ShotParameters(scene.crystal.cell, config.n_cells, 1.0, eta_deg=(eta, eta, eta))
+    needed = subpixels_for(_spot_width(scene, start, boxes))
+    scene = replace(scene, options=replace(scene.options, oversample=needed))
+    fit = refine_shot(scene, boxes, config)
+    more = subpixels_for(fit.spot_fwhm_px)
+    if more <= needed:
+        return fit, scene
+    scene = replace(scene, options=replace(scene.options, oversample=more))
+    return refine_shot(scene, boxes, config), scene
+
+
+def _spot_width(scene: ShotScene, parameters: ShotParameters, boxes: Shoeboxes) -> float:
+    """Median of the spots' narrowest full widths, pixels."""
+    places = np.asarray(boxes.corners[:, 1:] + boxes.size / 2, dtype=np.float64)
+    return float(np.median(spot_widths_px(scene, parameters, boxes.corners[:, 0], places)))
+
+
 def _quiet(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> BoolArray:
     """Boxes that agree with the starting model not much less than most do: without hot pixels, in most shots."""
     planes = fit_planes(boxes.data, boxes.good & ~central(boxes.size, config.spot_radius_px))
@@ -143,6 +178,7 @@ def _refine(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1F
         start=start,
         sigma_z_before=before,
         intensity_error=amplitudes_off,
+        spot_fwhm_px=_spot_width(scene, free.parameters(last.x), boxes.select(used)),
         sigma_z=sigma_z,
         n_evaluations=first.n_evaluations + last.n_evaluations,
         n_pixels=len(pixels.data),

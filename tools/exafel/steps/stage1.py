@@ -16,7 +16,7 @@ from exafel.arrays import FloatArray
 from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.shoeboxes import cut_shoeboxes
 from exafel.bragg.shot_model import shifted
-from exafel.bragg.stage1 import refine_shot
+from exafel.bragg.stage1 import refine_sampled
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import ExafelError, NothingUsableError
@@ -41,6 +41,8 @@ class Stage1Summary(StepSummary):
     sigz_before: float | None = Field(description="Median of sigma(Z) over shots, before.")
     sigz_after: float | None = Field(description="And after.")
     n_cells_median: tuple[float, float, float] | None
+    spot_fwhm_px: float | None = Field(None, description="Median over shots of how narrow the modelled spots are.")
+    n_undersampled: int = Field(0, description="Shots whose modelled spots are narrower than a (sub)pixel.")
     n_evaluations_median: float | None
     cpu_s_per_shot: float
 
@@ -98,6 +100,11 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Stage
                 f"sigma(Z) {summary.sigz_before} before, {summary.sigz_after} after; "
                 f"{summary.n_refined} of {summary.n_shots} lattices refined, {summary.n_flagged} flagged"
             )
+            if summary.n_undersampled:
+                hooks.note(
+                    f"{summary.n_undersampled} lattices have spots narrower than what samples them (full width "
+                    f"{summary.spot_fwhm_px} px in the median): give stage1.oversample: auto"
+                )
         return step.finish(summary)
 
 
@@ -144,7 +151,7 @@ class _Refiner:
             config.shoebox_px,
             gain=config.gain,
         )
-        fit = refine_shot(scene, boxes, config)
+        fit, scene = refine_sampled(scene, boxes, config)
         detector = shifted(experiment.detector, experiment.beam, fit.parameters.detector_z_mm)
         refined = replace(experiment, crystal=scene.refined_crystal(fit.parameters), detector=detector)
         used = spots.select(boxes.rows[fit.boxes])
@@ -181,6 +188,8 @@ def _summarize(tallies: Sequence[Tally], out: Path) -> Stage1Summary:
         sigz_before=median("sigz_init"),
         sigz_after=median("sigz"),
         n_cells_median=(a, b, c),
+        spot_fwhm_px=median("spot_fwhm_px"),
+        n_undersampled=sum(row["spot_fwhm_px"] * row["oversample"] < 1 for row in rows),
         n_evaluations_median=median("niter"),
         cpu_s_per_shot=round(sum(tally.cpu_s for tally in tallies) / n_shots, 4),
     )
