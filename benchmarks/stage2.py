@@ -6,8 +6,12 @@ and photon noise, and not the rest of the image. The model that stage 2 keeps di
 stage 1 does on simulated stills (0.001 degrees, 0.001 A, 1 % of the block size). Amplitudes start from the mean over
 shots of the summed intensities, as merging without partialities gives them.
 
-Run with ``python benchmarks/stage2.py --structure FILE.pdb [--shots 512] [--ranks 2] [--memory-gb 4] [--work DIR]``.
-With ``--work``, the run writes checkpoints there and goes on from them.
+Run with ``python benchmarks/stage2.py --structure FILE.pdb [--shots 512] [--ranks 1 2 4] [--memory-gb 4]
+[--device gpu]``: a row for each number of local processes, and the same shots for all; with ``--weak`` that many shots
+a rank. Under mpiexec there is one row, of its ranks. With ``--work DIR``, runs write checkpoints there and go on from
+them.
+
+Core-seconds are of rank 0; the bandwidth is that of a copy by all ranks at once, read and written.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from exafel.bragg.shot_model import ShotParameters, ShotScene
 from exafel.bragg.shots import random_pulse, random_rotation
 from exafel.bragg.spot_model import box_coefficients
 from exafel.bragg.stage2 import Stage2Shots
+from exafel.bragg.stage2_array import array_evaluator
 from exafel.bragg.stage2_shots import compact_shot
 from exafel.config.simulate import GridDetector, PulseConfig, ReadoutConfig
 from exafel.config.stage2 import Stage2Config
@@ -38,6 +43,7 @@ from exafel.io.crystal import Crystal, orthogonalization
 from exafel.io.structure import read_structure, structure_factors
 from exafel.parallel.comm import Communicator
 from exafel.parallel.launch import launch
+from exafel.parallel.mpi import launched_rank, launched_ranks
 from exafel.steps.shot_setup import shell_mean_square
 from exafel.steps.stage2_refine import Refinement
 
@@ -46,6 +52,7 @@ BOX = 11
 N_CELLS = 25.0
 BACKGROUND = 8.0
 FLUENCE = 1e12 / 3e-6**2
+ROUNDS = 5
 PULSE = PulseConfig(photon_energy_ev=9500, channels=100)
 DETECTOR = grid_detector(
     GridDetector(panel_size_px=(768, 768), pixel_size_mm=0.2, distance_mm=95), ReadoutConfig(saturation_photons=1e9)
@@ -133,16 +140,29 @@ def bandwidth() -> float:
     return 3 * 2 * a.nbytes / (time.process_time() - start)
 
 
-def measure(structure: Path, n_shots: int, memory_gb: float, iterations: int, work: Path, comm: Communicator) -> dict:
+@dataclass(frozen=True)
+class Case:
+    """What is measured."""
+
+    structure: Path
+    memory_gb: float
+    iterations: int
+    device: str
+    work: Path
+
+
+def measure(case: Case, n_shots: int, comm: Communicator) -> dict:
+    structure, memory_gb, iterations = case.structure, case.memory_gb, case.iterations
+    work = case.work / f"{n_shots}-shots-{comm.size}-ranks"
+    work.mkdir(parents=True, exist_ok=True)
     known, F = truth_of(structure)
     mean_square = shell_mean_square(known, F)
-    begin = time.process_time()
     shots = [simulate(number, known, F, mean_square) for number in range(comm.rank, n_shots, comm.size)]
-    simulated = time.process_time() - begin
     start = merged(shots, len(known), comm)
     start *= np.sqrt(np.sum(F**2) / np.sum(start**2))
-    config = Stage2Config(memory_gb=memory_gb, max_iterations=iterations, checkpoint_every=2, threads=1)
-    held = Stage2Shots(known, 0.0, config.held_out, config.seed, memory_gb * 2**30)
+    config = Stage2Config(memory_gb=memory_gb, max_iterations=iterations, threads=1)
+    evaluator = array_evaluator(case.device)
+    held = Stage2Shots(known, 0.0, config.held_out, config.seed, memory_gb * 2**30, evaluator)
     begin = time.process_time()
     table = known.table(start)
     compact = []
@@ -155,45 +175,93 @@ def measure(structure: Path, n_shots: int, memory_gb: float, iterations: int, wo
     setup = time.process_time() - begin
     refinement = Refinement(held, start, n_shots, config, comm, work, f"{n_shots}")
     began, cpu = time.monotonic(), time.process_time()
-    refinement.run(lambda line: print(line, flush=True))
+    refinement.run(lambda _: None)
     wall, cpu = time.monotonic() - began, time.process_time() - cpu
     state, progress = refinement.state, refinement.progress
     best = np.exp(refinement.ln_f(progress.best_x))
     seen = refinement.counts() > 0
-    begin = time.process_time()
-    for _ in range(3):
+    comm.allreduce_sum(np.zeros(1))  # all ranks at once
+    begin, began = time.process_time(), time.monotonic()
+    for _ in range(ROUNDS):
         held.evaluate(best)
-    one = (time.process_time() - begin) / 3
-    result = {"iterations": state.iteration, "evaluations": state.evaluations, "ended_by": progress.reason}
-    result |= {"wall_s": round(wall, 2), "cpu_s_rank_0": round(cpu, 2), "simulate_cpu_s": round(simulated, 1)}
-    result |= {"setup_cpu_s_a_shot": round(setup / max(len(shots), 1), 4), "best_iteration": progress.best_iteration}
-    result |= {"terms": held.n_terms, "M_terms_a_core_s": round(held.n_terms / one / 1e6, 1)}
-    result |= {"bytes_a_shot": round(max(held.packed_bytes, held.compact_bytes) / len(shots))}
-    result |= {"recomputed": held.n_recomputed, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
-    result["bandwidth_fraction"] = round(held.packed_bytes / one / bandwidth(), 3)
-    result["evaluation_cpu_s"] = one
+    one, one_wall = (time.process_time() - begin) / ROUNDS, (time.monotonic() - began) / ROUNDS
+    comm.allreduce_sum(np.zeros(1))
+    rate = bandwidth()
+    began = time.monotonic()
+    for _ in range(ROUNDS):
+        comm.allreduce_array(np.zeros(len(known) + 6))
+    exchange = (time.monotonic() - began) / ROUNDS
     first, last = progress.history[0], progress.history[progress.best_iteration]
-    result["sigma_z"] = [round(row["sigma_z"], 4) for row in (first, last)]
-    for name, amplitude in (("start", start), ("end", best)):
-        whole = amplitude_shells(known.hkl[seen], amplitude[seen], known.d[seen], known.table(F), 1)[0]
-        result[name] = {"R": whole.r_factor, "CC": whole.cc, "CC_anom": whole.cc_anomalous, "n": whole.n}
     if comm.rank == 0:
-        np.save(work / f"refined-{comm.size}.npy", np.log(best))
-    return result
+        np.save(case.work / f"refined-{comm.size}.npy", np.log(best))
+    return {
+        "ranks": comm.size,
+        "shots": n_shots,
+        "reflections": int(seen.sum()),
+        "iterations": state.iteration,
+        "evaluations": state.evaluations,
+        "ended_by": progress.reason,
+        "seconds": wall,
+        "setup_core_s_a_shot": setup / max(len(shots), 1),
+        "core_s_a_shot": cpu / max(len(shots), 1),
+        "evaluation_core_s": one,
+        "evaluation_s": one_wall,
+        "exchange_s": exchange,
+        "shots_a_rank": len(shots),
+        "M_terms_a_core_s": held.n_terms / one / 1e6,
+        "terms_a_reflection": held.n_terms / sum(len(shot.corners) for shot in shots),
+        "bandwidth_fraction": held.packed_bytes / one / rate,
+        "bandwidth_gb_s": rate * 1e-9,
+        "kb_a_shot": max(held.packed_bytes, held.compact_bytes) / len(shots) / 1e3,
+        "recomputed": held.n_recomputed,
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "sigma_z": [first["sigma_z"], last["sigma_z"]],
+        **{name: agreement(known, seen, amplitude, F) for name, amplitude in (("start", start), ("end", best))},
+    }
 
 
-def model(result: dict, n_shots: int, ranks: int, n_reflections: int = 60_000) -> str:
-    """Seconds of the paper's run by these measurements: its share of shots a rank, and an all-reduce by trees."""
+def agreement(known: ReflectionSet, seen: np.ndarray, amplitude: np.ndarray, F: np.ndarray) -> list[float | None]:
+    """R, CC and CC of Bijvoet differences."""
+    whole = amplitude_shells(known.hkl[seen], amplitude[seen], known.d[seen], known.table(F), 1)[0]
+    return [whole.r_factor, whole.cc, whole.cc_anomalous]
+
+
+COLUMNS = {
+    "ranks": ("{:5d}", "ranks"),
+    "shots": ("{:6d}", "shots"),
+    "evaluations": ("{:6d}", "evals"),
+    "seconds": ("{:8.2f}", "seconds"),
+    "core_s_a_shot": ("{:10.5f}", "core-s/shot"),
+    "evaluation_s": ("{:8.5f}", "s/eval"),
+    "exchange_s": ("{:9.6f}", "s/all-reduce"),
+    "M_terms_a_core_s": ("{:7.1f}", "M terms/core-s"),
+    "bandwidth_gb_s": ("{:6.1f}", "copy GB/s"),
+    "bandwidth_fraction": ("{:6.3f}", "fraction of it"),
+    "kb_a_shot": ("{:7.1f}", "kB/shot"),
+    "rss_mib": ("{:6d}", "RSS MiB"),
+}
+
+
+def table(rows: list[dict]) -> str:
+    """One line a row, under the columns' names."""
+    cells = [[form.format(row[name]).strip() for name, (form, _) in COLUMNS.items()] for row in rows]
+    lines = [[title for _, title in COLUMNS.values()], *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def model(row: dict, n_reflections: int = 60_000) -> str:
+    """Seconds of the paper's run by a row's measurements: its share of shots a rank, and an all-reduce by trees."""
     a_rank = PAPER["shots"] / PAPER["ranks"]
-    compute = result["evaluation_cpu_s"] / (n_shots / ranks) * a_rank
+    compute = row["evaluation_s"] / row["shots_a_rank"] * a_rank
     exchange = 2 * 8 * n_reflections / 2e9 + 2 * np.log2(PAPER["ranks"]) * 5e-6
-    ratio = result["evaluations"] / max(result["iterations"], 1)
-    total = PAPER["iterations"] * ratio * (compute + exchange)
+    total = PAPER["iterations"] * row["evaluations"] / max(row["iterations"], 1) * (compute + exchange)
     return (
-        f"2^19 shots on 4,096 ranks, {a_rank:.0f} shots a rank: {compute * 1e3:.0f} ms of sums and "
-        f"{exchange * 1e3:.1f} ms of all-reduce an evaluation (2 GB/s a rank and 5 us a hop assumed); "
-        f"{PAPER['iterations']} iterations in {total:.1f} s, paper {PAPER['seconds']} s; "
-        f"{result['bytes_a_shot'] * a_rank / 2**20:.1f} MiB of shots a rank"
+        f"2^19 shots on 4,096 ranks, by the row of {row['ranks']} ranks: {a_rank:.0f} shots a rank, "
+        f"{compute * 1e3:.1f} ms of sums and {exchange * 1e3:.1f} ms of all-reduce an evaluation of "
+        f"{n_reflections} reflections (2 GB/s a rank and 5 us a hop assumed); {PAPER['iterations']} iterations in "
+        f"{total:.1f} s, paper {PAPER['seconds']} s on 256 nodes; {row['kb_a_shot'] * a_rank / 1e3:.1f} MB of shots a "
+        f"rank, set up in {row['setup_core_s_a_shot'] * a_rank:.0f} s"
     )
 
 
@@ -201,18 +269,34 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--structure", type=Path, required=True)
     parser.add_argument("--shots", type=int, default=512)
-    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--weak", action="store_true", help="that many shots a rank")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--memory-gb", type=float, default=4.0)
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        place = (options.structure, options.shots, options.memory_gb, options.iterations, work)
-        result = launch(measure, *place, ranks=options.ranks)
-    print(json.dumps(result, indent=1))
-    print(model(result, options.shots, options.ranks))
+        case = Case(options.structure, options.memory_gb, options.iterations, options.device, work)
+        launched = launched_ranks()
+        rows = []
+        for ranks in [launched] if launched > 1 else options.ranks:
+            shots = options.shots * (ranks if options.weak else 1)
+            rows.append(launch(measure, case, shots, ranks=1 if launched > 1 else ranks))
+        if launched_rank() == 0:
+            show(rows, None if options.weak else work)
+
+
+def show(rows: list[dict], work: Path | None) -> None:
+    first = rows[0]
+    print(json.dumps({name: first[name] for name in first if name not in COLUMNS}))
+    print(table(rows))
+    if work is not None and len(rows) > 1:
+        refined = [np.load(work / f"refined-{row['ranks']}.npy") for row in rows]
+        largest = max(float(np.abs(other - refined[0]).max()) for other in refined[1:])
+        print(f"largest difference of ln F between numbers of ranks: {largest:.2g}")
+    print(model(rows[-1]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pixel_shots import (
@@ -19,17 +21,22 @@ from pixel_shots import (
 )
 
 from exafel.bragg.cell_freedom import free_cell_directions
+from exafel.bragg.forward import bragg_photons
 from exafel.bragg.levenberg import Evaluation, minimize
 from exafel.bragg.likelihood import pixel_likelihood
 from exafel.bragg.point_spread import spread_matrix
 from exafel.bragg.readout import psf_kernel, spread
+from exafel.bragg.scene import CrystalModel, SceneOptions
 from exafel.bragg.shoeboxes import Shoeboxes, central, cut_shoeboxes, fit_planes
 from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
-from exafel.bragg.stage1 import Stage1Fit, refine_shot
+from exafel.bragg.spot_scales import SpotScales, intensity_error
+from exafel.bragg.spot_width import spot_widths_px, subpixels_for
+from exafel.bragg.stage1 import Stage1Fit, refine_sampled, refine_shot
 from exafel.config.simulate import PsfConfig
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import InputError
 from exafel.io.crystal import Crystal, space_group
+from exafel.io.geometry import Beam
 
 KNOWN = reflections()
 F = amplitudes(KNOWN)
@@ -145,6 +152,109 @@ def test_a_wrong_cell_is_flagged_and_few_spots_are_refused() -> None:
     assert {flag.partition(":")[0] for flag in fit.flags} & {"high_sigma_z", "boxes_rejected", "at_bound"}
     with pytest.raises(InputError, match="usable spots"):
         refine_shot(scene(true), boxes_of(image).select(np.arange(3)), CONFIG)
+
+
+def test_wrong_amplitudes_neither_mislead_nor_flag() -> None:
+    rng = np.random.default_rng(5)
+    wrong = F * np.exp(0.2 * rng.standard_normal(len(F)))  # |F|^2 is 40 % off
+    angles = []
+    for seed in (1, 2, 4):
+        true = crystal(seed)
+        image = noisy(photons(true, KNOWN, F, detector(), beam()), seed)
+        light, start = beam(), turned(true, 0.05, seed, stretch=1.0005)
+        where = ShotScene(detector(), light, start, KNOWN.table(wrong), light.flux / (BEAM_SIZE_UM * 1e-6) ** 2)
+        fit = refine_shot(where, boxes_of(image), CONFIG)
+        assert fit.flags == ()
+        assert fit.sigma_z == pytest.approx(1, abs=0.06)
+        assert fit.intensity_error == pytest.approx(0.4, abs=0.15)
+        assert fit.parameters.n_cells == pytest.approx(N_CELLS, rel=0.06)
+        angles.append(angle_deg(where.refined_crystal(fit.parameters), true))
+    assert max(angles) < 0.006
+    fit, _ = refined(true, start, image)
+    assert fit.intensity_error < 0.05
+
+
+def test_factors_of_spots_leave_the_gradient_that_of_the_value() -> None:
+    rng = np.random.default_rng(3)
+    spot = np.repeat(np.arange(6), 30)
+    shape, direction = rng.gamma(1.0, 20.0, 180), rng.standard_normal((2, 180))
+    data = rng.poisson(shape * (1 + 0.3 * rng.standard_normal(6))[spot] + 5).astype(float)
+
+    def at(x: np.ndarray) -> Evaluation:
+        photons = shape * np.exp(0.1 * direction.T @ x)
+        return SpotScales(spot, 6, 0.3).evaluate(data, np.full(180, 5.0), photons, 0.1 * direction * photons, 0.5)
+
+    x, h = np.array([0.3, -0.2]), 1e-4
+    numeric = [(at(x + h * axis).value - at(x - h * axis).value) / (2 * h) for axis in np.eye(2)]
+    assert at(x).gradient == pytest.approx(numeric, abs=0.01 * float(np.sqrt(np.diag(at(x).hessian).max())))
+    best = minimize(at, np.zeros(2), (np.full(2, -5.0), np.full(2, 5.0)))
+    assert best.converged
+    eigen = np.linalg.eigvalsh(best.at.hessian)
+    assert eigen.min() > 0
+
+
+def test_the_error_of_intensities_is_what_counting_does_not_explain() -> None:
+    rng = np.random.default_rng(0)
+    error = np.full(400, 0.05)
+    measured = 1 + 0.3 * rng.standard_normal(400) + error * rng.standard_normal(400)
+    measured[:20] = 30  # spots of another lattice
+    assert intensity_error(measured, error) == pytest.approx(0.3, abs=0.04)
+    assert intensity_error(1 + error * rng.standard_normal(400), error) < 0.03
+    assert intensity_error(measured[:5], error[:5]) == 0
+
+
+def test_spots_narrower_than_a_pixel_need_subpixels() -> None:
+    fine, light = (30.0, 30.0, 24.0), beam()
+    fluence = light.flux / (BEAM_SIZE_UM * 1e-6) ** 2
+    offsets: dict[object, list[float]] = {1: [], "auto": []}
+    angles: dict[object, list[float]] = {1: [], "auto": [], "start": []}
+    for seed in (1, 2):
+        true, start = crystal(seed), turned(crystal(seed), 0.02, seed, stretch=1.0003)
+        model = CrystalModel(true.real_space[None], fine, 150.0)
+        image = bragg_photons(
+            detector(), light, model, KNOWN.table(F), fluence_per_m2=fluence, options=SceneOptions(oversample=8)
+        )
+        boxes = boxes_of(noisy(np.array(image.panels), seed))
+        net = np.maximum(boxes.data - np.median(boxes.data, axis=(1, 2), keepdims=True), 0) * central(13, 4.0)
+        observed = np.einsum("nij,nijk->nk", net, boxes.pixels()[..., 1:] + 0.5) / net.sum(axis=(1, 2))[:, None]
+        angles["start"].append(angle_deg(start, true))
+        for oversample in (1, "auto"):
+            config = CONFIG.model_copy(update={"oversample": oversample, "n_cells": (20, 20, 20)})
+            fit, used = refine_sampled(scene(start), boxes, config)
+            off = fit.centroids_px - observed[fit.boxes]
+            offsets[oversample].append(float(np.nanmedian(np.hypot(*off.T))))
+            angles[oversample].append(angle_deg(used.refined_crystal(fit.parameters), true))
+            if oversample == "auto":
+                assert used.options.oversample in (4, 5, 6)
+                assert fit.spot_fwhm_px == pytest.approx(0.3, abs=0.08)
+                assert fit.spot_fwhm_px * used.options.oversample > 1
+                assert fit.parameters.n_cells == pytest.approx(fine, rel=0.1)
+                assert fit.sigma_z < 1.15
+            else:
+                assert used.options.oversample == 1
+                assert fit.spot_fwhm_px < 1
+    assert np.mean(angles["auto"]) < 0.25 * np.mean(angles["start"])
+    assert np.mean(angles["auto"]) < np.mean(angles[1])
+    assert np.mean(offsets["auto"]) < np.mean(offsets[1])
+
+
+def test_the_width_of_spots_is_that_of_the_model() -> None:
+    true, light = crystal(1), Beam(1.3, flux=1e12, polarization_fraction=0.999)
+    geometry = detector(300)
+    fine = replace(geometry.panels[0], pixel_size_mm=(0.05, 0.05), image_size=(1200, 1200))
+    small = replace(geometry, panels=(fine,))
+    model = CrystalModel(true.real_space[None], (14.0, 14.0, 14.0), 400.0)
+    (image,) = bragg_photons(small, light, model, KNOWN.table(F), fluence_per_m2=1e24).panels
+    y, x = np.unravel_index(np.argmax(image[40:-40, 40:-40]), (1120, 1120)) + np.array([40, 40])
+    window = image[y - 30 : y + 31, x - 30 : x + 31]
+    weight = window * (window > 0.01 * window.max())
+    at = np.mgrid[-30:31, -30:31].reshape(2, -1)
+    spread = np.cov(at, aweights=weight.ravel())
+    where = ShotScene(small, light, true, KNOWN.table(F), 1e24)
+    parameters = ShotParameters(true.cell, (14.0, 14.0, 14.0), 1.0)
+    (width,) = spot_widths_px(where, parameters, np.array([0]), np.array([[x + 0.5, y + 0.5]]))
+    assert width == pytest.approx(2.355 * np.sqrt(np.linalg.eigvalsh(spread)[0]), rel=0.06)
+    assert [subpixels_for(width) for width in (3.0, 1.2, 0.7, 0.3, 0.01)] == [1, 1, 2, 4, 6]
 
 
 def test_restraints_hold_what_the_data_would_move() -> None:

@@ -64,6 +64,20 @@ def test_lattices_are_better_than_before(pixel_chain, tmp_path: Path) -> None:
     assert launch(stage1.run, make(pixel_chain, tmp_path / "out")).up_to_date
 
 
+def test_a_good_shot_carries_no_flag(pixel_chain, tmp_path: Path) -> None:
+    # amplitudes 15 % off, and spots finer than those that there are
+    summary = launch(stage1.run, make(pixel_chain, tmp_path / "out", pixel_chain.start, d_min=3.2))
+    assert summary.n_refined == summary.n_shots
+    assert summary.n_flagged == 0
+    assert summary.sigz_after == pytest.approx(1, abs=0.1)
+    (path,) = read_manifest(tmp_path / "out").files(tmp_path / "out", "refl")
+    spots = read_refl(path)
+    assert spots["d"].min() > 3.19
+    assert np.isfinite(spots["xyzcal.px"]).all()
+    before, after = (errors_of(folder, pixel_chain.truth) for folder in (pixel_chain.stills, tmp_path / "out"))
+    assert after[0] < 0.6 * before[0]
+
+
 def by_identifier(folder: Path) -> dict[str, tuple[object, ...]]:
     rows = [row for file in read_manifest(folder).files(folder, "table") for row in read_table(file)]
     return {row["identifier"]: (row["Amats"], row["ncells"], row["spot_scales"], row["sigz"]) for row in rows}
@@ -76,7 +90,7 @@ def test_ranks_and_resumption_do_not_change_results(
     launch(stage1.run, make(pixel_chain, tmp_path / "two"), ranks=2)
     assert by_identifier(tmp_path / "one") == by_identifier(tmp_path / "two")
 
-    original, calls = stage1.refine_shot, []
+    original, calls = stage1.refine_sampled, []
 
     def fail_later(*args: object) -> object:
         calls.append(1)
@@ -84,7 +98,7 @@ def test_ranks_and_resumption_do_not_change_results(
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(stage1, "refine_shot", fail_later)
+    monkeypatch.setattr(stage1, "refine_sampled", fail_later)
     with pytest.raises(KeyboardInterrupt):
         stage1.run(make(pixel_chain, tmp_path / "three"), SerialComm())
     stage1.run(make(pixel_chain, tmp_path / "three"), SerialComm())

@@ -143,7 +143,7 @@ def fit_planes(data: FloatArray, usable: BoolArray, *, rounds: int = 4, outlier_
     """
     n, size = data.shape[0], data.shape[1]
     terms = _plane_terms(size)
-    values, used = data.reshape(n, -1), usable.reshape(n, -1).copy()
+    values, used = data.reshape(n, size * size), usable.reshape(n, size * size).copy()
     coefficients, rms = np.zeros((n, 3)), np.zeros(n)
     for _ in range(rounds):
         weight = used.astype(np.float64)

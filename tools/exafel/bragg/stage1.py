@@ -15,6 +15,8 @@ from exafel.bragg.levenberg import Evaluation, Minimum, minimize
 from exafel.bragg.likelihood import pixel_likelihood
 from exafel.bragg.shoeboxes import Planes, Shoeboxes, central, fit_planes
 from exafel.bragg.shot_model import Parameterization, ShotParameters, ShotScene
+from exafel.bragg.spot_scales import SpotScales, intensity_error, own_scales
+from exafel.bragg.spot_width import spot_widths_px, subpixels_for
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import InputError
 
@@ -28,7 +30,12 @@ class Stage1Fit:
     parameters, start
         Refined, and those that the fit started from.
     sigma_z_before, sigma_z
-        Standard deviation of Z over the pixels used, before and after.
+        Standard deviation of Z over the pixels used, before and after, with each spot's |F|^2 as far from the given
+        one as `intensity_error` allows.
+    intensity_error
+        Relative standard deviation of |F|^2 that the first fit has shown (`exafel.bragg.spot_scales`).
+    spot_fwhm_px
+        How narrow the modelled spots are: median of `exafel.bragg.spot_width.spot_widths_px`.
     n_evaluations
         Evaluations of the model.
     n_pixels
@@ -38,13 +45,16 @@ class Stage1Fit:
     centroids_px
         Fast and slow position of the model's photons in these boxes, shape (n, 2); NaN where it has none.
     flags
-        What is doubtful: ``not_converged``, ``high_sigma_z``, ``at_bound:NAME``, ``boxes_rejected``.
+        What is doubtful: ``not_converged``, ``high_sigma_z``, ``at_bound:NAME``, ``boxes_rejected`` (more than
+        ``max_rejected`` of the boxes do not show the model's pattern).
     """
 
     parameters: ShotParameters
     start: ShotParameters
     sigma_z_before: float
     sigma_z: float
+    intensity_error: float
+    spot_fwhm_px: float
     n_evaluations: int
     n_pixels: int
     boxes: IntArray
@@ -54,7 +64,7 @@ class Stage1Fit:
 
 @dataclass(frozen=True, eq=False)
 class _Pixels:
-    """Pixels of all boxes that are fitted, flat; `where` and `decay` of all, `data` and `background` of the good."""
+    """Pixels of all boxes that are fitted, flat; `where` and `decay` of all, what follows `good` of the good."""
 
     boxes: IntArray
     where: Int32Array
@@ -62,6 +72,11 @@ class _Pixels:
     good: BoolArray
     data: FloatArray
     background: FloatArray
+    scales: SpotScales
+
+    def allowing(self, sigma: float) -> _Pixels:
+        """Return the same pixels, with |F|^2 of another relative standard deviation."""
+        return replace(self, scales=SpotScales(self.scales.spot, self.scales.n, sigma))
 
 
 def refine_shot(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1Fit:
@@ -91,6 +106,37 @@ def refine_shot(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Sta
     return replace(again, boxes=np.flatnonzero(quiet)[again.boxes], flags=flags)
 
 
+def refine_sampled(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> tuple[Stage1Fit, ShotScene]:
+    """Refine one shot with as many subpixels as its spots need, where the configuration leaves that open.
+
+    The number follows from the blocks' size to start from, and from the refined one where that asks for more. Returns
+    the scene with that number too.
+
+    Raises
+    ------
+    InputError
+        As `refine_shot`.
+    """
+    if config.oversample != "auto":
+        return refine_shot(scene, boxes, config), scene
+    eta = config.eta_deg if scene.mosaic_blocks > 1 else 0.0
+    start = ShotParameters(scene.crystal.cell, config.n_cells, 1.0, eta_deg=(eta, eta, eta))
+    needed = subpixels_for(_spot_width(scene, start, boxes))
+    scene = replace(scene, options=replace(scene.options, oversample=needed))
+    fit = refine_shot(scene, boxes, config)
+    more = subpixels_for(fit.spot_fwhm_px)
+    if more <= needed:
+        return fit, scene
+    scene = replace(scene, options=replace(scene.options, oversample=more))
+    return refine_shot(scene, boxes, config), scene
+
+
+def _spot_width(scene: ShotScene, parameters: ShotParameters, boxes: Shoeboxes) -> float:
+    """Median of the spots' narrowest full widths, pixels."""
+    places = np.asarray(boxes.corners[:, 1:] + boxes.size / 2, dtype=np.float64)
+    return float(np.median(spot_widths_px(scene, parameters, boxes.corners[:, 0], places)))
+
+
 def _quiet(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> BoolArray:
     """Boxes that agree with the starting model not much less than most do: without hot pixels, in most shots."""
     planes = fit_planes(boxes.data, boxes.good & ~central(boxes.size, config.spot_radius_px))
@@ -112,20 +158,27 @@ def _refine(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1F
     pixels = _flatten(scene, boxes, planes, chosen, config)
     start = _starting_parameters(scene, pixels, config)
     free = _parameterization(scene, start, config)
-    before = _sigma_z(free, np.zeros(len(free)), pixels, config)
+    first_pixels = pixels
     first = _minimize(free, np.zeros(len(free)), pixels, config)
     model = _model_photons(free, first.x, scene, boxes)
     planes = fit_planes(boxes.data, boxes.good & (model < 0.2 * np.sqrt(np.maximum(planes.values(boxes.size), 1))))
-    agreeing = _agreeing(boxes, planes, model, config)
-    pixels = _flatten(scene, boxes, planes, planes.good & agreeing, config)
+    own, error = own_scales(boxes, planes, model, config.read_noise_photons)
+    agreeing = _agreeing(boxes, planes, own[:, None, None] * model, config)
+    kept = planes.good & agreeing
+    amplitudes_off = intensity_error(own[kept], error[kept])
+    pixels = _flatten(scene, boxes, planes, kept, config, amplitudes_off)
     last = _minimize(free, first.x, pixels, config)
+    before = _sigma_z(free, np.zeros(len(free)), first_pixels.allowing(amplitudes_off), config)
     sigma_z = _sigma_z(free, last.x, pixels, config)
     used = pixels.boxes
-    flags = _flags(free, last, sigma_z, config) + (() if agreeing.all() else ("boxes_rejected",))
+    odd = float(np.mean(~agreeing[planes.good])) > config.max_rejected
+    flags = _flags(free, last, sigma_z, config) + (("boxes_rejected",) if odd else ())
     return Stage1Fit(
         parameters=free.parameters(last.x),
         start=start,
         sigma_z_before=before,
+        intensity_error=amplitudes_off,
+        spot_fwhm_px=_spot_width(scene, free.parameters(last.x), boxes.select(used)),
         sigma_z=sigma_z,
         n_evaluations=first.n_evaluations + last.n_evaluations,
         n_pixels=len(pixels.data),
@@ -135,14 +188,19 @@ def _refine(scene: ShotScene, boxes: Shoeboxes, config: Stage1Config) -> Stage1F
     )
 
 
-def _flatten(scene: ShotScene, boxes: Shoeboxes, planes: Planes, chosen: BoolArray, config: Stage1Config) -> _Pixels:
+def _flatten(
+    scene: ShotScene, boxes: Shoeboxes, planes: Planes, chosen: BoolArray, config: Stage1Config, error: float = 0.0
+) -> _Pixels:
+    """Take the pixels of chosen boxes, whose |F|^2 have a relative standard deviation of `error`."""
     if chosen.sum() < config.min_spots:
         raise InputError(f"fewer than {config.min_spots} usable spots")
     used = boxes.select(chosen)
     where = used.pixels().reshape(-1, 3)
     background = planes.values(boxes.size)[chosen][used.good]
     decay = scene.bragg_decay(where)
-    return _Pixels(np.flatnonzero(chosen), where, decay, used.good.ravel(), used.data[used.good], background)
+    spot = np.nonzero(used.good)[0]
+    scales = SpotScales(spot, len(used), error)
+    return _Pixels(np.flatnonzero(chosen), where, decay, used.good.ravel(), used.data[used.good], background, scales)
 
 
 def _starting_parameters(scene: ShotScene, pixels: _Pixels, config: Stage1Config) -> ShotParameters:
@@ -169,16 +227,18 @@ def _minimize(free: Parameterization, x: FloatArray, pixels: _Pixels, config: St
     def evaluate(at: FloatArray) -> Evaluation:
         photons, slopes = free.photons(at, pixels.where, pixels.decay)
         photons, slopes = photons[pixels.good], slopes[:, pixels.good]
-        found = pixel_likelihood(pixels.data, pixels.background + photons, config.read_noise_photons)
-        hessian = (slopes * found.fisher) @ slopes.T + np.diag(weights)
-        return Evaluation(found.value + 0.5 * float(weights @ at**2), slopes @ found.slope + weights * at, hessian)
+        found = pixels.scales.evaluate(pixels.data, pixels.background, photons, slopes, config.read_noise_photons)
+        restraint = 0.5 * float(weights @ at**2)
+        return Evaluation(found.value + restraint, found.gradient + weights * at, found.hessian + np.diag(weights))
 
     return minimize(evaluate, x, free.bounds, max_evaluations=config.max_evaluations)
 
 
 def _sigma_z(free: Parameterization, x: FloatArray, pixels: _Pixels, config: Stage1Config) -> float:
     photons, _ = free.photons(x, pixels.where, pixels.decay)
-    return pixel_likelihood(pixels.data, pixels.background + photons[pixels.good], config.read_noise_photons).sigma_z()
+    photons, noise = photons[pixels.good], config.read_noise_photons
+    photons = photons * pixels.scales.factors(pixels.data, pixels.background, photons, noise)
+    return pixel_likelihood(pixels.data, pixels.background + photons, noise).sigma_z()
 
 
 def _model_photons(free: Parameterization, x: FloatArray, scene: ShotScene, boxes: Shoeboxes) -> FloatArray:
@@ -195,7 +255,7 @@ def _centroids(boxes: Shoeboxes, model: FloatArray) -> FloatArray:
 
 
 def _agreeing(boxes: Shoeboxes, planes: Planes, model: FloatArray, config: Stage1Config) -> BoolArray:
-    """Boxes whose pixels agree with the model about as well as the others' do."""
+    """Boxes whose pixels agree with the model, brought to their intensity, about as well as the others' do."""
     rms = _box_rms(boxes, planes, model, config)
     typical = float(np.median(rms[planes.good])) if planes.good.any() else 0.0
     return np.asarray(rms <= max(config.max_box_z, 3 * typical))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from exafel.config.base import Model
@@ -22,7 +24,9 @@ class PixelModelConfig(Model):
     photons: float = Field(1e12, gt=0, description="Photons of a pulse where the image file does not tell.")
     beam_size_um: float = Field(3.0, gt=0, description="Side of the focus. Only the scale G depends on it.")
     psf: PsfConfig | None = Field(None, description="The detector's point spread; none: a photon stays in its pixel.")
-    oversample: int = Field(1, ge=1, le=10, description="Subpixels along each side of a pixel.")
+    oversample: Annotated[int, Field(ge=1, le=10)] | Literal["auto"] = Field(
+        1, description="Subpixels along each side of a pixel; auto: as many as each shot's spots are narrow."
+    )
     cut: float = Field(15.0, gt=0, le=80, description="Terms below exp(-cut) of a reflection's maximum are left out.")
     mosaic_blocks: int = Field(24, ge=1, description="Blocks that sample the mosaic spread, where there is one.")
     chunk_size: int = Field(8, ge=1, description="Shots that a rank takes at a time at the most.")

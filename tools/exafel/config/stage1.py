@@ -69,6 +69,12 @@ class Stage1Config(PixelModelConfig):
         gt=1,
         description="Boxes with a root mean square Z above this, and above three times the median, are left out.",
     )
+    max_rejected: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Shots of which a larger part of the boxes does not show the model's pattern are flagged.",
+    )
     max_sigma_z: float = Field(4.0, gt=1, description="Shots that end with a higher sigma(Z) are flagged.")
     table_format: Literal["pickle", "parquet"] = Field(
         "pickle", description="Of the table with a row a shot; parquet needs pyarrow: pip install 'exafel[parquet]'."

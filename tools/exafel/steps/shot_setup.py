@@ -70,9 +70,10 @@ def shot_scene(
     mosaic: bool,
     box_px: int,
 ) -> ShotScene:
-    """What of a shot the forward model takes as known."""
+    """What of a shot the forward model takes as known; ``oversample: auto`` begins at one subpixel."""
     experiment = record.experiment
     assert experiment.crystal is not None
+    subpixels = 1 if config.oversample == "auto" else config.oversample
     pixel_size = experiment.detector[0].pixel_size_mm
     return ShotScene(
         detector=experiment.detector,
@@ -80,7 +81,7 @@ def shot_scene(
         crystal=experiment.crystal,
         structure_factors=table,
         fluence_per_m2=pixels.beam.flux / (config.beam_size_um * 1e-6) ** 2,
-        options=SceneOptions(oversample=config.oversample, cut=config.cut),
+        options=SceneOptions(oversample=subpixels, cut=config.cut),
         mosaic_blocks=config.mosaic_blocks if mosaic else 1,
         spread=None if config.psf is None else spread_matrix(box_px, config.psf, pixel_size),
     )

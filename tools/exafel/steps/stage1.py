@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from exafel.arrays import FloatArray
+from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.shoeboxes import cut_shoeboxes
 from exafel.bragg.shot_model import shifted
-from exafel.bragg.stage1 import refine_shot
+from exafel.bragg.stage1 import refine_sampled
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.stage1 import Stage1Config
 from exafel.errors import ExafelError, NothingUsableError
@@ -40,6 +41,8 @@ class Stage1Summary(StepSummary):
     sigz_before: float | None = Field(description="Median of sigma(Z) over shots, before.")
     sigz_after: float | None = Field(description="And after.")
     n_cells_median: tuple[float, float, float] | None
+    spot_fwhm_px: float | None = Field(None, description="Median over shots of how narrow the modelled spots are.")
+    n_undersampled: int = Field(0, description="Shots whose modelled spots are narrower than a (sub)pixel.")
     n_evaluations_median: float | None
     cpu_s_per_shot: float
 
@@ -97,6 +100,11 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Stage
                 f"sigma(Z) {summary.sigz_before} before, {summary.sigz_after} after; "
                 f"{summary.n_refined} of {summary.n_shots} lattices refined, {summary.n_flagged} flagged"
             )
+            if summary.n_undersampled:
+                hooks.note(
+                    f"{summary.n_undersampled} lattices have spots narrower than what samples them (full width "
+                    f"{summary.spot_fwhm_px} px in the median): give stage1.oversample: auto"
+                )
         return step.finish(summary)
 
 
@@ -109,7 +117,7 @@ class _Refiner:
         self._config = config
         self._step = step
         self._images = ImageReader(config.photons)
-        self._tables: dict[str, StructureFactorTable] = {}
+        self._known: dict[str, tuple[ReflectionSet, StructureFactorTable]] = {}
 
     def refine(self, number: int) -> RefinedShot:
         """Refine lattice `number`."""
@@ -127,9 +135,11 @@ class _Refiner:
         return replace(shot, cpu_s=time.process_time() - start)
 
     def _refined(self, number: int, record: LatticeRecord) -> RefinedShot:
-        experiment, spots, config = record.experiment, record.reflections, self._config
+        experiment, config = record.experiment, self._config
         pixels = self._images.read(experiment.image, record.corrections)
-        table = self._table(experiment.crystal)
+        reflections, table = self._structure_factors(experiment.crystal)
+        # what is finer than the structure factors would be modelled as nothing
+        spots = record.reflections.select(reflections.lookup(record.reflections["miller_index"]) >= 0)
         scene = shot_scene(record, pixels, table, config, mosaic=config.eta_deg > 0, box_px=config.shoebox_px)
         position: FloatArray = spots["xyzobs.px.value"][:, :2]
         boxes = cut_shoeboxes(
@@ -141,7 +151,7 @@ class _Refiner:
             config.shoebox_px,
             gain=config.gain,
         )
-        fit = refine_shot(scene, boxes, config)
+        fit, scene = refine_sampled(scene, boxes, config)
         detector = shifted(experiment.detector, experiment.beam, fit.parameters.detector_z_mm)
         refined = replace(experiment, crystal=scene.refined_crystal(fit.parameters), detector=detector)
         used = spots.select(boxes.rows[fit.boxes])
@@ -150,12 +160,12 @@ class _Refiner:
         used.identifiers = {0: experiment.identifier}
         return RefinedShot(number, refined, row=row_of(experiment, scene, fit, record.corrections, config), spots=used)
 
-    def _table(self, crystal: Crystal | None) -> StructureFactorTable:
+    def _structure_factors(self, crystal: Crystal | None) -> tuple[ReflectionSet, StructureFactorTable]:
         assert crystal is not None
-        if crystal.space_group_hall not in self._tables:
-            known = known_reflections(self._reference, crystal.space_group, self._config.d_min)
-            self._tables[crystal.space_group_hall] = known[0].table(known[1])
-        return self._tables[crystal.space_group_hall]
+        if crystal.space_group_hall not in self._known:
+            reflections, amplitude, _ = known_reflections(self._reference, crystal.space_group, self._config.d_min)
+            self._known[crystal.space_group_hall] = reflections, reflections.table(amplitude)
+        return self._known[crystal.space_group_hall]
 
 
 def _summarize(tallies: Sequence[Tally], out: Path) -> Stage1Summary:
@@ -178,6 +188,8 @@ def _summarize(tallies: Sequence[Tally], out: Path) -> Stage1Summary:
         sigz_before=median("sigz_init"),
         sigz_after=median("sigz"),
         n_cells_median=(a, b, c),
+        spot_fwhm_px=median("spot_fwhm_px"),
+        n_undersampled=sum(row["spot_fwhm_px"] * row["oversample"] < 1 for row in rows),
         n_evaluations_median=median("niter"),
         cpu_s_per_shot=round(sum(tally.cpu_s for tally in tallies) / n_shots, 4),
     )

@@ -31,6 +31,8 @@ from exafel.io.reflections import ReflectionTable
 from exafel.steps.base import StepRun
 from exafel.steps.lattices import Corrections
 
+_TALLIED = ("sigz", "sigz_init", "ncells", "flags", "niter", "spot_fwhm_px", "oversample")
+
 
 @dataclass(frozen=True, eq=False)
 class RefinedShot:
@@ -94,7 +96,7 @@ def row_of(
         "total_flux": scene.beam.flux,
         "beamsize_mm": config.beam_size_um * 1e-3,
         "spectrum_from_imageset": len(wavelengths) > 1,
-        "oversample": config.oversample,
+        "oversample": scene.options.oversample,
         "stage1_output_img": "",
         "sigz": fit.sigma_z,
         "niter": fit.n_evaluations,
@@ -102,6 +104,8 @@ def row_of(
         "osc_deg": 0.0,
         "B_factor": refined.b_factor,
         "sigz_init": fit.sigma_z_before,
+        "spot_fwhm_px": fit.spot_fwhm_px,
+        "intensity_error": fit.intensity_error,
         "n_spots": len(fit.boxes),
         "n_pixels": fit.n_pixels,
         "mosaic_blocks": scene.mosaic_blocks,
@@ -110,7 +114,7 @@ def row_of(
         "image": experiment.image.path.name,
         "image_index": experiment.image.index or 0,
         "pixel_model": PixelModelConfig.model_validate(
-            config.model_dump(include=set(PixelModelConfig.model_fields))
+            config.model_dump(include=set(PixelModelConfig.model_fields)) | {"oversample": scene.options.oversample}
         ).model_dump_json(),
         "image_corrections": corrections.model_dump_json(),
     }
@@ -144,7 +148,7 @@ def write_results(shots: Iterable[RefinedShot], config: Stage1Config, step: Step
                 experiments.append(shot.experiment)
                 spots.append(shot.spots)
     step.add_container(listing, "shots", rows=tally.n)
-    tally.rows = [{name: row[name] for name in ("sigz", "sigz_init", "ncells", "flags", "niter")} for row in rows]
+    tally.rows = [{name: row[name] for name in _TALLIED} for row in rows]
     if rows:
         write_expt(stem.with_suffix(".expt"), experiments)
         step.add_container(stem.with_suffix(".expt"), "expt", rows=len(rows))

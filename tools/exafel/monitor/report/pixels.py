@@ -50,7 +50,11 @@ def _facts(stage1: StepFolder | None, predict: StepFolder | None, stage2: StepFo
         one = stage1.summary
         before = text(one.get("sigz_before"), 3)
         facts.append(Fact("Stage 1, σ(Z)", text(one.get("sigz_after"), 3), f"median of shots; {before} before"))
-        facts.append(Fact("Refined", text(one.get("n_refined")), f"of {text(one.get('n_shots'))} lattices"))
+        flagged = f"of {text(one.get('n_shots'))} lattices, {text(one.get('n_flagged'))} flagged"
+        facts.append(Fact("Refined", text(one.get("n_refined")), flagged))
+        if one.get("n_undersampled"):
+            width = f"{text(one.get('spot_fwhm_px'), 3)} px wide; give stage1.oversample: auto"
+            facts.append(Fact("Undersampled spots", text(one.get("n_undersampled")), f"lattices, {width}"))
     if predict is not None:
         two = predict.summary
         strong = text(two.get("n_strong"))
