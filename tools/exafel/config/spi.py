@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from exafel.config.base import Model
 
@@ -62,19 +62,19 @@ class MatchingConfig(Model):
     weight_power: float = Field(2.0, description="Weight of a pixel in the distance: |s| to this power.")
     references: int = Field(3000, ge=10, description="Random reference orientations of a global generation.")
     refine_from: int = Field(
-        6, ge=0, description="Generation of a start from which orientations are also refined one by one."
+        8, ge=0, description="Generation of a start from which orientations are also refined one by one."
     )
     local_from: int = Field(
-        14, ge=0, description="Generation of a start from which they are only refined, without global references."
+        16, ge=0, description="Generation of a start from which they are only refined, without global references."
     )
     candidates: int = Field(1, ge=1, description="Best references of an image that are refined.")
     refine_steps: int = Field(3, ge=1, description="Gauss-Newton steps of a refinement.")
-    soft: PositiveInt = Field(
-        1,
-        description="Orientations of an image that are merged by likelihood in global generations. 1: the best.",
-    )
-    soft_temperature: PositiveFloat = Field(
-        4.0, description="Differences of the log-likelihood are divided by this before they become weights."
+    soft: float = Field(
+        50.0,
+        ge=1,
+        le=200,
+        description="Orientations that an image is merged in, by weight, in the first generation of a start; they get"
+        " fewer, by equal factors, until there is one in generation refine_from. 1: the best from the beginning.",
     )
 
 
@@ -85,10 +85,10 @@ class MarchingConfig(Model):
         None, description="Resolution of the first generations. Empty: a twelfth of the diameter."
     )
     step: float = Field(1.25, gt=1, description="Largest factor by which the resolution is raised at once.")
-    first_generations: int = Field(12, ge=1, description="Generations at the first resolution.")
+    first_generations: int = Field(16, ge=1, description="Generations at the first resolution.")
     generations: int = Field(3, ge=1, description="Generations at each further one.")
     starts: int = Field(3, ge=1, description="Random starts, of which each half goes on with the one that fits best.")
-    start_generations: int = Field(8, ge=1, description="Generations of a start before they are compared.")
+    start_generations: int = Field(12, ge=1, description="Generations of a start before they are compared.")
     correlation: float = Field(
         0.5, gt=0, lt=1, description="Half-set correlation of intensities up to which the data go on to be trusted."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,13 @@ import scipy.fft
 
 from exafel.arrays import AnyArray, Float32Array, FloatArray
 from exafel.config.spi import PhasingConfig, SpiReconstructConfig
-from exafel.parallel.comm import Communicator
 from exafel.spi.alignment import place_density
 from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
 from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions
 from exafel.spi.rotations import conjugate, multiply
-from exafel.spi.solving import Merger
+from exafel.spi.solving import merge
 from exafel.spi.stage import Stage
 from exafel.spi.state import Assignments, State
 
@@ -81,7 +80,7 @@ class Finished:
     assignments: Assignments
 
 
-def finish(stage: Stage, state: State, comm: Communicator) -> Finished:
+def finish(stage: Stage, state: State) -> Finished:
     """Bring halves together, merge all images, phase, and test; all ranks get the result.
 
     Parameters
@@ -94,18 +93,12 @@ def finish(stage: Stage, state: State, comm: Communicator) -> Finished:
     config, cube, backend = stage.config, stage.cube, stage.backend
     assert state.models is not None
     joined = _joined(stage, state)
-    whole = stage.with_(config.model_copy(update={"halves": False}), stage.images.joined())
-    merged = Merger(whole).merge(joined, None, state.generation).models
+    merged = merge(stage.joined(), joined, None, state.generation).models
     n, starts = config.classes, config.phasing.starts
     tasks = [(merged[kind], (0, kind, start)) for kind in range(n) for start in range(starts)]
     if stage.n_halves == 2:
         tasks += [(state.models[half * n + kind], (1 + half, kind, 0)) for half in range(2) for kind in range(n)]
-
-    def phased(a: Float32Array, key: tuple[int, int, int]) -> Phased:
-        found = phase_model(a, cube, config, backend, np.random.default_rng([config.seed, _STARTS, *key]))
-        return Phased(backend.host(found.density), backend.host(found.support), found.r_factor)
-
-    results = _shared(tasks, phased, comm)
+    results = {key: found for (_, key), found in zip(tasks, stage.workers.each(_phased, stage, tasks), strict=True)}
     maps = []
     for kind in range(n):
         own = [results[0, kind, start] for start in range(starts)]
@@ -133,14 +126,10 @@ def _joined(stage: Stage, state: State) -> Assignments:
     return Assignments(q, a.weights, classes, a.score, a.scale)
 
 
-def _shared(
-    tasks: Sequence[tuple[Float32Array, tuple[int, int, int]]],
-    work: Callable[[Float32Array, tuple[int, int, int]], Phased],
-    comm: Communicator,
-) -> dict[tuple[int, int, int], Phased]:
-    """Do tasks on all ranks, and have all results on each."""
-    own = {key: work(a, key) for a, key in tasks[comm.rank :: comm.size]}
-    return {key: value for part in comm.allgather(own) for key, value in part.items()}
+def _phased(stage: Stage, task: tuple[Float32Array, tuple[int, int, int]]) -> Phased:
+    (a, key), backend = task, stage.backend
+    found = phase_model(a, stage.cube, stage.config, backend, np.random.default_rng([stage.config.seed, _STARTS, *key]))
+    return Phased(backend.host(found.density), backend.host(found.support), found.r_factor)
 
 
 def _mean_of_starts(own: Sequence[Phased], cube: Cube, backend: Backend) -> tuple[Float32Array, Curve | None]:
