@@ -209,7 +209,7 @@ def of_map(summary: spi_reconstruct.Summary, truth: Any) -> dict[str, Any]:
 def point2(job: Job) -> dict[str, Any]:
     """Noise-free, ab initio; and, with the same shots, the orientations known (point 1)."""
     shots = job.simulated(["3iyf"], noise={"poisson": False})
-    job.reconstructed(shots, job.settings(), until=15)
+    job.reconstructed(shots, job.settings(), until=2 if job.rehearsal else 15)
     early = job.errors(shots, "D8")
     print(f"after 15 generations {early:.2f} degrees", flush=True)
     summary = job.reconstructed(shots, job.settings())

@@ -124,7 +124,7 @@ def _together(
 
 
 def _per_view(view: IntArray, value: FloatArray, n: int) -> FloatArray:
-    return np.bincount(view, weights=value, minlength=n)
+    return np.bincount(view, weights=value, minlength=n).astype(np.float64)
 
 
 def _units(stage: Stage, a: Assignments, generation: int) -> list[Units]:
