@@ -30,7 +30,9 @@ class SpiHitsConfig(Model):
 class PhasingConfig(Model):
     """How the phases of a density are found."""
 
-    algorithm: Literal["raar", "hio", "dm"] = Field("raar", description="Iterations that search; er ends them.")
+    algorithm: Literal["raar", "hio", "dm", "sf"] = Field(
+        "raar", description="Iterations that search (sf: solvent flipping); er ends them."
+    )
     iterations: int = Field(240, ge=1, description="Iterations of the algorithm.")
     er_iterations: int = Field(40, ge=0, description="Iterations of error reduction at the end.")
     beta: float = Field(0.9, gt=0, le=1, description="Feedback of raar and hio.")
@@ -38,6 +40,13 @@ class PhasingConfig(Model):
     shrinkwrap_sigma_voxels: float = Field(1.0, gt=0, description="Blur before the support is drawn anew.")
     shrinkwrap_threshold: float = Field(0.1, gt=0, lt=1, description="Border, as a fraction of the largest density.")
     positive: bool = Field(True, description="Forbid negative density.")
+    volume_angstrom3: PositiveFloat | None = Field(
+        None,
+        description="Volume of the particle, which the support then has: about 1.21 Å³ a dalton. Empty: threshold.",
+    )
+    symmetric: bool = Field(
+        False, description="Average the density over the point group whenever the support is drawn anew."
+    )
     starts: int = Field(4, ge=1, description="Random starts of the last phasing; the phase transfer is between them.")
 
 

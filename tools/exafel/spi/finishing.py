@@ -15,7 +15,7 @@ from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
 from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions
-from exafel.spi.rotations import conjugate, multiply
+from exafel.spi.rotations import conjugate, multiply, point_group
 from exafel.spi.solving import merge
 from exafel.spi.stage import Stage
 from exafel.spi.state import Assignments, State
@@ -24,17 +24,20 @@ _STARTS = 14
 _IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
 
-def phasing_options(config: PhasingConfig) -> PhasingOptions:
-    """Passes of a configuration: the search, cut by shrinkwraps, and error reduction at the end."""
+def phasing_options(config: PhasingConfig, cube: Cube, symmetry: str) -> PhasingOptions:
+    """Options of a configuration: the search, cut by shrinkwraps, and error reduction at the end."""
     cuts = np.array_split(np.arange(config.iterations), config.shrinkwraps + 1)
     last = len(cuts) - 1
     search = [Pass(config.algorithm, len(part), number < last) for number, part in enumerate(cuts) if len(part)]
+    volume = config.volume_angstrom3
     return PhasingOptions(
         (*search, Pass("er", config.er_iterations)),
         config.beta,
         config.shrinkwrap_sigma_voxels,
         config.shrinkwrap_threshold,
         config.positive,
+        None if volume is None else max(1, round(volume / cube.voxel_angstrom**3)),
+        point_group(symmetry) if config.symmetric and symmetry != "C1" else None,
     )
 
 
@@ -44,7 +47,9 @@ def phase_model(
     """Find phases of one autocorrelation from a random start; arrays of the result are on the device."""
     limit = cube.ball(config.diameter_angstrom / 2)
     amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend)
-    return Phaser(amplitudes, limit, cube, phasing_options(config.phasing), backend).run(None, None, rng)
+    return Phaser(amplitudes, limit, cube, phasing_options(config.phasing, cube, config.symmetry), backend).run(
+        None, None, rng
+    )
 
 
 @dataclass(frozen=True, eq=False)

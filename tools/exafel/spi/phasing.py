@@ -8,6 +8,8 @@ With P_M the projection on the measured amplitudes and P_S that on support and p
     HIO   ρ' = P_M ρ within the support and where positive, else ρ - β P_M ρ
     RAAR  ρ' = ½β (R_S R_M ρ + ρ) + (1 - β) P_M ρ with R = 2P - 1
     DM    ρ' = ρ + P_S (2 P_M ρ - ρ) - P_M ρ
+    SF    ρ' = 2 P_S P_M ρ - P_M ρ: what is outside changes its sign (solvent flipping; Abrahams & Leslie 1996, Acta
+          Cryst. D 52, 30; as a projection algorithm Marchesini 2007, Rev. Sci. Instrum. 78, 011301)
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from exafel.arrays import AnyArray, BoolArray, DeviceArray, Float32Array
+from exafel.arrays import AnyArray, BoolArray, DeviceArray, Float32Array, FloatArray
 from exafel.spi.backend import Backend
 from exafel.spi.grids import Cube
+from exafel.spi.symmetry import symmetrised_density
 
-Algorithm = Literal["er", "hio", "raar", "dm"]
+Algorithm = Literal["er", "hio", "raar", "dm", "sf"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Pass:
     shrinkwrap: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhasingOptions:
     """How phases are found.
 
@@ -51,6 +54,12 @@ class PhasingOptions:
         Fraction of the blurred density's largest value that its border is at.
     positive
         Whether negative density is forbidden.
+    volume_voxels
+        Voxels of the support after it is drawn anew, those of the largest blurred density: the content of solvent is
+        known. Else it is where the threshold is passed.
+    group
+        Rotations of a point group, shape (order, 4), over which the density is averaged whenever the support is drawn
+        anew, and at the end.
     """
 
     passes: tuple[Pass, ...]
@@ -58,6 +67,8 @@ class PhasingOptions:
     sigma_voxels: float = 1.0
     threshold: float = 0.1
     positive: bool = True
+    volume_voxels: int | None = None
+    group: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +138,11 @@ class Phaser:
             for _ in range(item.iterations):
                 rho = self._step(item.algorithm, rho, inside)
             if item.shrinkwrap:
+                rho = self._symmetrised(rho)
                 inside = self._shrinkwrap(rho)
+        if self._options.group is not None:
+            rho = self._symmetrised(self._project_support(rho, inside))
+            inside = self._shrinkwrap(rho)
         projected = self._project_support(self._project_amplitudes(rho)[0], inside)
         r_factor = self._project_amplitudes(projected)[1]
         return Phased(xp.fft.fftshift(projected), xp.fft.fftshift(inside), r_factor)
@@ -143,6 +158,8 @@ class Phaser:
             # where the reflected density 2g - ρ is allowed all terms but g cancel, elsewhere its projection is 0
             allowed = inside & (g + g > rho) if self._options.positive else inside
             return self._backend.xp.where(allowed, g, beta * rho + (1 - 2 * beta) * g)
+        if algorithm == "sf":
+            return self._backend.xp.where(self._allowed(g, inside), g, -g)
         return rho + self._project_support(2 * g - rho, inside) - g
 
     def _allowed(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
@@ -165,11 +182,22 @@ class Phaser:
         F *= size
         return self._backend.irfftn(F, self._cube.m), r_factor
 
+    def _symmetrised(self, rho: AnyArray) -> DeviceArray:
+        if self._options.group is None:
+            return rho
+        backend, shift = self._backend, self._backend.xp.fft
+        density = backend.host(shift.fftshift(rho))
+        return shift.ifftshift(backend.array(symmetrised_density(density, self._cube, self._options.group, backend)))
+
     def _shrinkwrap(self, rho: AnyArray) -> DeviceArray:
         backend = self._backend
         blurred = gaussian_filter(np.abs(backend.host(rho)), self._options.sigma_voxels, mode="wrap")
         blurred = backend.array(blurred) * self._limit
-        inside = blurred > self._options.threshold * blurred.max()
+        border = self._options.threshold * blurred.max()
+        if self._options.volume_voxels is not None:
+            n = min(self._options.volume_voxels, int(self._limit.sum()))
+            border = backend.xp.partition(blurred.ravel(), -n)[-n] * np.float32(1 - 1e-6)
+        inside = blurred > border
         return inside if int(inside.sum()) > 8 else self._limit
 
 
