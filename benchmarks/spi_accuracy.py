@@ -60,6 +60,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3": {
         "diameter_angstrom": 194.0,
         "d_min_angstrom": 16.0,
+        "halves": False,
         "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "starts": 1},
         "matching": {"references": 3000, "soft": 50, "refine_from": 10, "local_from": 16},
         "merging": {"regularisation": [0.1]},

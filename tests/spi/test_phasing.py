@@ -135,7 +135,7 @@ def test_a_symmetric_density_is_found_with_its_symmetry(density: np.ndarray, bac
     assert np.nanmean(fsc(transform(whole), placed.transform, CUBE).value) > 0.8
 
 
-@pytest.mark.parametrize("algorithm", ["raar", "sf"])
+@pytest.mark.parametrize("algorithm", ["raar", "hio", "dm", "sf"])
 def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.ndarray, backend: Backend) -> None:
     amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
     inside, beta = np.fft.ifftshift(CUBE.ball(20.0)), 0.8
@@ -154,8 +154,10 @@ def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.n
     reflected = 2 * g - rho
     expected = {
         "raar": 0.5 * beta * (2 * project_support(reflected) - reflected + rho) + (1 - beta) * g,
+        "hio": np.where(inside & (g > 0), g, rho - beta * g),
+        "dm": rho + project_support(2 * g - rho) - g,
         "sf": 2 * project_support(g) - g,
     }[algorithm]
     options = PhasingOptions((Pass(algorithm, 1),), beta=beta)  # type: ignore[arg-type]
-    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho, inside)  # type: ignore[arg-type]
+    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho.copy(), inside)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -119,6 +119,11 @@ class Phaser:
         self._free = 1 - amplitudes.measured
         self._limit = xp.fft.ifftshift(backend.array(limit, dtype=xp.bool_))
         self._cube, self._options, self._backend = cube, options, backend
+        # where intermediate results go: new arrays of this size cost more than what is computed in them
+        self._size = xp.empty_like(self._free)
+        self._squares = xp.empty((*self._free.shape, 2), dtype=np.float32)
+        self._real = xp.empty(self._limit.shape, dtype=np.float32)
+        self._mask = xp.empty(self._limit.shape, dtype=xp.bool_)
 
     def run(self, density: AnyArray | None, support: AnyArray | None, rng: np.random.Generator) -> Phased:
         """Run all passes.
@@ -133,7 +138,7 @@ class Phaser:
         if density is None:
             rho = backend.array(rng.random(inside.shape, dtype=np.float32)) * inside
         else:
-            rho = xp.fft.ifftshift(backend.array(density))
+            rho = xp.fft.ifftshift(backend.array(density))  # a copy
         for item in self._options.passes:
             for _ in range(item.iterations):
                 rho = self._step(item.algorithm, rho, inside)
@@ -148,30 +153,50 @@ class Phaser:
         return Phased(xp.fft.fftshift(projected), xp.fft.fftshift(inside), r_factor)
 
     def _step(self, algorithm: Algorithm, rho: AnyArray, inside: AnyArray) -> DeviceArray:
+        """Do one iteration; `rho` is overwritten."""
+        xp = self._backend.xp
         g = self._project_amplitudes(rho, want_r=False)[0]
         beta = np.float32(self._options.beta)
         if algorithm == "er":
             return self._project_support(g, inside)
         if algorithm == "hio":
-            return self._backend.xp.where(self._allowed(g, inside), g, rho - beta * g)
-        if algorithm == "raar":
+            keep = self._allowed(g, inside)
+            xp.multiply(g, beta, out=self._real)
+            rho -= self._real
+        elif algorithm == "raar":
             # where the reflected density 2g - ρ is allowed all terms but g cancel, elsewhere its projection is 0
-            allowed = inside & (g + g > rho) if self._options.positive else inside
-            return self._backend.xp.where(allowed, g, beta * rho + (1 - 2 * beta) * g)
-        if algorithm == "sf":
-            return self._backend.xp.where(self._allowed(g, inside), g, -g)
-        return rho + self._project_support(2 * g - rho, inside) - g
+            keep = inside
+            if self._options.positive:
+                xp.add(g, g, out=self._real)
+                keep = xp.greater(self._real, rho, out=self._mask)
+                keep &= inside
+            rho *= beta
+            rho += xp.multiply(g, 1 - 2 * beta, out=self._real)
+        elif algorithm == "sf":
+            keep = self._allowed(g, inside)
+            xp.negative(g, out=rho)
+        else:
+            return rho + self._project_support(2 * g - rho, inside) - g
+        xp.copyto(rho, g, where=keep)
+        return rho
 
     def _allowed(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
-        return inside & (g > 0) if self._options.positive else inside
+        if not self._options.positive:
+            return inside
+        keep = self._backend.xp.greater(g, 0, out=self._mask)
+        keep &= inside
+        return keep
 
     def _project_support(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
         return g * self._allowed(g, inside)
 
     def _project_amplitudes(self, rho: AnyArray, *, want_r: bool = True) -> tuple[DeviceArray, float]:
-        xp = self._backend.xp
+        xp, size = self._backend.xp, self._size
         F = self._backend.rfftn(rho)
-        size = xp.sqrt(F.real * F.real + F.imag * F.imag)  # faster than abs, which guards against overflow
+        parts = F.view(np.float32).reshape(*F.shape, 2)
+        squares = xp.multiply(parts, parts, out=self._squares)
+        xp.add(squares[..., 0], squares[..., 1], out=size)  # faster than abs, which guards against overflow
+        xp.sqrt(size, out=size)
         r_factor = 0.0
         if want_r:
             difference = (xp.abs(size - self._a.values) * self._a.measured).sum(dtype=np.float64)
@@ -180,7 +205,7 @@ class Phaser:
         xp.divide(self._a.values, size, out=size)
         size += self._free
         F *= size
-        return self._backend.irfftn(F, self._cube.m), r_factor
+        return self._backend.irfftn_of_scratch(F, self._cube.m), r_factor
 
     def _symmetrised(self, rho: AnyArray) -> DeviceArray:
         if self._options.group is None:
