@@ -10,7 +10,7 @@ import scipy.fft
 
 from exafel.arrays import AnyArray, Float32Array, FloatArray
 from exafel.config.spi import PhasingConfig, SpiReconstructConfig
-from exafel.spi.alignment import place_density
+from exafel.spi.alignment import align_intensities, place_density
 from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
@@ -68,6 +68,8 @@ class FinalMap:
         Between random starts.
     r_factor
         Of the best start.
+    likeness
+        Largest correlation of intensities on spheres with another class's, when aligned; None where there is one class.
     """
 
     density: Float32Array
@@ -75,6 +77,7 @@ class FinalMap:
     fsc_half: Curve | None
     prtf: Curve | None
     r_factor: float
+    likeness: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +112,20 @@ def finish(stage: Stage, state: State) -> Finished:
         own = [results[0, kind, start] for start in range(starts)]
         density, transfer = _mean_of_starts(own, cube, backend)
         halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
-        maps.append(FinalMap(density, merged[kind], halves, transfer, min(item.r_factor for item in own)))
+        best = min(item.r_factor for item in own)
+        maps.append(FinalMap(density, merged[kind], halves, transfer, best, _likeness(stage, merged, kind)))
     return Finished(maps, joined)
+
+
+def _likeness(stage: Stage, merged: Float32Array, kind: int) -> float | None:
+    own, backend = stage.backend.array(merged[kind]), stage.backend
+    diameter = stage.config.diameter_angstrom
+    found = [
+        align_intensities(own, backend.array(other), stage.cube, diameter, backend).correlation
+        for number, other in enumerate(merged)
+        if number != kind
+    ]
+    return max(found, default=None)
 
 
 def _joined(stage: Stage, state: State) -> Assignments:

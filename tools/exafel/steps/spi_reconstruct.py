@@ -36,6 +36,7 @@ from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, r
 
 STEP = "spi_reconstruct"
 CHECKPOINT = "checkpoint.npz"
+_ALIKE = 0.95
 
 
 class ClassSummary(Model):
@@ -46,6 +47,9 @@ class ClassSummary(Model):
     r_factor: float = Field(description="Σ|A - |F|| / ΣA of the best of all starts.")
     fsc_half_angstrom: float | None = Field(description="Resolution at which the halves' correlation is 0.5.")
     fsc_half_0143_angstrom: float | None = Field(description="At which it is 0.143.")
+    likeness: float | None = Field(
+        None, description="Largest correlation of its intensities with another class's. Near 1: not two conformations."
+    )
     prtf_angstrom: float | None = Field(description="At which the phase transfer between starts is 1/e.")
 
 
@@ -178,6 +182,11 @@ def run(
         with step.phase("phase"):
             final = finish(march.generations(state.stage).stage, state)
         summary = work.summary(state, final)
+        alike = [item.number for item in summary.classes if item.likeness is not None and item.likeness > _ALIKE]
+        if alike:
+            hooks.note(
+                f"classes {alike} are like another one: there may be fewer conformations, or one too rare to find"
+            )
         if comm.rank == 0:
             with step.phase("output"):
                 work.write(state, final)
@@ -311,6 +320,7 @@ def _class_summary(number: int, item: FinalMap, fraction: float) -> ClassSummary
         r_factor=round(item.r_factor, 5),
         fsc_half_angstrom=None if half is None else half.resolution(0.5),
         fsc_half_0143_angstrom=None if half is None else half.resolution(0.143),
+        likeness=None if item.likeness is None else round(item.likeness, 4),
         prtf_angstrom=None if item.prtf is None else item.prtf.resolution(float(np.exp(-1))),
     )
 
