@@ -51,14 +51,14 @@ DETECTOR = {"size_px": 64, "side_mm": 100.0, "distance_mm": 200.0}
 POINTS = ("3", "2", "5", "5p", "4", "6")  # by worth; 1 and 7 come with 2
 SETTINGS: dict[str, dict[str, Any]] = {
     "2": {
-        "diameter_angstrom": 194.0,
-        "d_min_angstrom": 8.0,
+        "diameter_angstrom": 214.0,
+        "d_min_angstrom": 8.24,
         "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "generations": 2, "starts": 1, "step": 1.27},
         "matching": {"references": 3000, "soft": 50, "refine_from": 8, "local_from": 16},
         "merging": {"regularisation": [0.01]},
     },
     "3": {
-        "diameter_angstrom": 194.0,
+        "diameter_angstrom": 214.0,
         "d_min_angstrom": 16.0,
         "halves": False,
         "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "starts": 1},
@@ -66,7 +66,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "merging": {"regularisation": [0.1]},
     },
     "4": {
-        "diameter_angstrom": 68.0,
+        "diameter_angstrom": 70.0,
         "d_min_angstrom": 9.0,
         "halves": False,
         "marching": {"d_start_angstrom": 11.0, "first_generations": 16, "starts": 2, "start_generations": 14},
@@ -74,7 +74,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "merging": {"regularisation": [0.01]},
     },
     "5": {
-        "diameter_angstrom": 194.0,
+        "diameter_angstrom": 214.0,
         "d_min_angstrom": 11.0,
         "classes": 2,
         "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "generations": 2, "starts": 1},

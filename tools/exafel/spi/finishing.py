@@ -21,6 +21,7 @@ from exafel.spi.stage import Stage
 from exafel.spi.state import Assignments, State
 
 _STARTS = 14
+_JUNG = (3 / 8) ** 0.5  # what is nowhere wider than D fits into a ball of this radius times D (Jung 1901), not of D / 2
 _IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -45,7 +46,7 @@ def phase_model(
     a: AnyArray, cube: Cube, config: SpiReconstructConfig, backend: Backend, rng: np.random.Generator
 ) -> Phased:
     """Find phases of one autocorrelation from a random start; arrays of the result are on the device."""
-    limit = cube.ball(config.diameter_angstrom / 2)
+    limit = cube.ball(_JUNG * config.diameter_angstrom)
     amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend)
     return Phaser(amplitudes, limit, cube, phasing_options(config.phasing, cube, config.symmetry), backend).run(
         None, None, rng
