@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,21 @@ def ceiling() -> None:
         )
 
 
+def gpu_seconds(work: Callable[[], object], repeats: int = 20) -> float:
+    """Median seconds of a piece of work on the GPU."""
+    import cupy
+
+    start, end = cupy.cuda.Event(), cupy.cuda.Event()
+    times = []
+    for _ in range(repeats):
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(start, end))
+    return float(np.median(times)) / 1e3
+
+
 def gpu(cases: list[Case]) -> None:
     """Images and gradients on the GPU, against the host's in the same run."""
     import cupy
@@ -193,15 +209,7 @@ def gpu(cases: list[Case]) -> None:
         cupy.cuda.Device().synchronize()
         first = time.perf_counter() - start
         error = float(np.abs(image.get() - expected).max() / expected.max())
-        events = [cupy.cuda.Event() for _ in range(2)]
-        times = []
-        for _ in range(20):
-            events[0].record()
-            model.photons(scene, image)
-            events[1].record()
-            events[1].synchronize()
-            times.append(cupy.cuda.get_elapsed_time(*events))
-        seconds = float(np.median(times)) / 1e3
+        seconds = gpu_seconds(partial(model.photons, scene, image))
         print(
             f"{case.name}: {1 / seconds:.1f} images/s, {case.nominal / seconds / 1e9:.0f} G nominal/s, "
             f"first call {first:.1f} s with compilation, largest difference {error:.1e} of the maximum"
@@ -214,14 +222,7 @@ def gpu(cases: list[Case]) -> None:
         found = model.gradients(scene, pixels)
         largest = np.maximum(np.abs(reference.derivatives).max(axis=1, keepdims=True), 1e-300)
         error = float((np.abs(found.derivatives.get() - reference.derivatives) / largest).max())
-        times = []
-        for _ in range(20):
-            events[0].record()
-            model.gradients(scene, many)
-            events[1].record()
-            events[1].synchronize()
-            times.append(cupy.cuda.get_elapsed_time(*events))
-        seconds = float(np.median(times)) / 1e3
+        seconds = gpu_seconds(partial(model.gradients, scene, many))
         print(
             f"{case.name}, 77 windows, all gradients: {16 / seconds:.0f} shots/s, "
             f"{len(many) * case.n_channels * case.n_blocks / seconds / 1e9:.1f} G nominal/s, "

@@ -3,8 +3,8 @@
     python benchmarks/merge_accuracy.py --structure ../shared/data/pdb/4bs7.pdb --work /tmp/merge_accuracy [--shots 360]
 
 Simulates stills without point-spread function, processes them, and merges them with and without postrefinement: first
-to the structure's calculated intensities, then to the lattices' own. Finished steps in the work folder are not done
-again. Prints the correlation with the true squared amplitudes and CC1/2 by shell.
+to the structure's calculated intensities, then to the lattices' own; sums, and in the end profile fits. Finished steps
+in the work folder are not done again. Prints the correlation with the true squared amplitudes and CC1/2 by shell.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def workflow(structure: Path, shots: int) -> WorkflowConfig:
         "stills": {
             "spotfinding": {**spots, "min_spot_size": 2, "d_min": 1.9},
             "indexing": {"unit_cell": CELL, "space_group": "P43212"},
+            "integration": {"profile_fitting": True},
         },
     }
     return validate(WorkflowConfig, sections)
@@ -56,6 +57,8 @@ def ways(structure: Path) -> dict[str, dict[str, object]]:
         "mark0 + rs2": {"scaling": reference, "postrefinement": refined},
         "self": {"scaling": own},
         "self + rs2": {"scaling": own, "postrefinement": refined},
+        "mark0 + rs2, profile fits": {"scaling": reference, "postrefinement": refined, "intensities": "profile"},
+        "self + rs2, profile fits": {"scaling": own, "postrefinement": refined, "intensities": "profile"},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import psutil
 import pytest
 
 pytest.importorskip("parsl")
+
+from snakemake_executor_plugin_parsl.executor import Executor
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -91,6 +94,13 @@ def test_a_pilot_that_is_not_there_is_named(command: list[str], tmp_path: Path) 
     done = snakemake(command, tmp_path, "out/elsewhere.txt")
     assert done.returncode == 1
     assert "no pilot 'moon', but here" in done.stdout
+
+
+def test_the_thread_that_watches_jobs_may_look_before_the_executor_is_ready() -> None:
+    async def look() -> list[object]:
+        return [info async for info in Executor.__new__(Executor).check_active_jobs([])]
+
+    assert asyncio.run(look()) == []
 
 
 def test_an_interrupt_leaves_no_process_behind(command: list[str], tmp_path: Path) -> None:

@@ -209,6 +209,8 @@ def test_a_pilot_that_is_preempted_and_then_loses_a_node_costs_no_retry(cluster:
         cluster.boot(cluster.find(nodes[-1]))
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said
+    assert f"The pilot 'cpu', job {first}: running" in said
+    assert f"The pilot 'cpu', job {second}: " in said
     assert (folder / "done").read_text() == "25\n"
     assert cluster.run("squeue", "-h") == "", "no pilot is left in the queue"
     assert state_of(cluster, second) in ("NODE_FAIL", "CANCELLED", "FAILED")

@@ -96,6 +96,21 @@ def test_lattices_are_split_and_unusable_reflections_left_out() -> None:
     assert sorted(seen) == [*range(3), *range(7, 60)]
 
 
+def test_profile_fits_are_merged_where_they_were_made() -> None:
+    experiments, table = made()
+    with pytest.raises(InputError, match=r"no column intensity\.prf\.value .*profile_fitting"):
+        list(split_lattices(experiments, table, intensities="profile"))
+    n = len(table)
+    table["intensity.prf.value"] = 100 + np.arange(n, dtype=float)
+    table["intensity.prf.variance"] = np.full(n, 0.5)
+    fitted = np.arange(n) % 3 > 0
+    table["flags"] |= np.where(fitted, np.uint64(Flag.INTEGRATED_PRF), np.uint64(0))
+    found = [rows for _, rows in split_lattices(experiments, table, intensities="profile")]
+    values = np.concatenate([rows["intensity.prf.value"] for rows in found])
+    assert sorted(values - 100) == np.flatnonzero(fitted).tolist()
+    assert "intensity.sum.value" not in found[0]
+
+
 def test_reflections_of_an_experiment_that_is_not_there_are_an_error() -> None:
     experiments, table = made()
     with pytest.raises(InputError, match="4, but there are 3"):

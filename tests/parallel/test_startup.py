@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from exafel.parallel.startup import LAUNCHED, process_start, startup_seconds
 
 
@@ -25,8 +27,15 @@ def test_a_process_knows_when_it_was_born_and_launched() -> None:
     total = time.time() - start
     assert -0.02 <= found["launch"] <= total
     assert 0.5 <= found["imports"] <= total + 0.02
+    assert found["mpi"] == 0.0
 
 
 def test_without_a_launch_there_is_none() -> None:
-    assert set(startup_seconds({})) == {"imports"}
-    assert set(startup_seconds({LAUNCHED: "soon"})) == {"imports"}
+    assert set(startup_seconds(environ={})) == {"imports", "mpi"}
+    assert set(startup_seconds(environ={LAUNCHED: "soon"})) == {"imports", "mpi"}
+
+
+def test_mpi_is_not_counted_as_imports() -> None:
+    whole, parts = startup_seconds(environ={}), startup_seconds(100.0, environ={})
+    assert parts["mpi"] == 100.0
+    assert parts["imports"] == pytest.approx(whole["imports"] - 100.0, abs=0.1)

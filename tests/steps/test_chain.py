@@ -70,6 +70,22 @@ def test_a_merge_filtered_by_clusters_comes_after_their_step(
     assert link.inputs == (Path("r/d/t/stills"),)
 
 
+@pytest.mark.parametrize("images", ["run1", None])
+def test_an_unknown_cell_is_found_before_the_shots_are_indexed(images: str | None) -> None:
+    mask = {"indexing": {"two_passes": True}, "geometry": {"mask": "good.npy"}}
+    config = config_of(stills=mask, **({"images": images} if images else {}))
+    links = {link.step: link for link in chain_of(config)}
+    made = [] if images else ["simulate"]
+    assert list(links) == [*made, "stills_first", "cells_first", "stills", "cells", "merge", "report"]
+    root = Path("r/d/t")
+    shots = (Path(images),) if images else (root / "simulate",)
+    assert (links["stills_first"].after, links["stills_first"].inputs) == (tuple(made), shots)
+    assert links["cells_first"].inputs == (root / "stills_first",)
+    assert (links["stills"].after, links["stills"].inputs) == ((*made, "cells_first"), shots)
+    assert links["stills_first"].files == links["stills"].files == (Path("good.npy"),)
+    assert links["report"].after == (*made, "stills", "cells", "merge"), "the first pass is not a result"
+
+
 def test_refinement_against_pixels_is_asked_for() -> None:
     links = {link.step: link for link in chain_of(config_of(diffbragg=True))}
     assert list(links)[3:] == ["merge", "stage1", "predict", "stage2", "evaluate", "report"]

@@ -31,10 +31,13 @@ CONFIG = {"max_iterations": 12, "checkpoint_every": 2, "held_out": 0.05, "patien
 @pytest.fixture(scope="session")
 def predicted(pixel_chain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the predictions for the chain's shots, refined with the true amplitudes."""
-    folder = tmp_path_factory.mktemp("predicted")
+    return predictions(pixel_chain, tmp_path_factory.mktemp("predicted"))
+
+
+def predictions(pixel_chain, folder: Path, ranks: int = 1) -> Path:
     config = validate(Stage1Config, {"shoebox_px": 13, "read_noise_photons": 0.0, "n_cells": [14, 14, 14]})
-    launch(stage1.run, stage1.request(config, [pixel_chain.stills], pixel_chain.mtz, folder / "stage1"))
-    launch(predict.run, predict.request(PredictConfig(), folder / "stage1", folder / "predict"))
+    launch(stage1.run, stage1.request(config, [pixel_chain.stills], pixel_chain.mtz, folder / "stage1"), ranks=ranks)
+    launch(predict.run, predict.request(PredictConfig(), folder / "stage1", folder / "predict"), ranks=ranks)
     return folder / "predict"
 
 
@@ -119,6 +122,20 @@ def test_ranks_threads_and_memory_do_not_change_a_bit(pixel_chain, predicted: Pa
     assert np.array_equal(refined(tmp_path / "one"), refined(tmp_path / "again"))
     with pytest.raises(InputError, match="alone need more"):
         refine(predicted, pixel_chain.start, tmp_path / "tiny", memory_gb=1e-6)
+
+
+def test_the_order_that_stage_1_left_the_shots_in_does_not_matter(pixel_chain, predicted: Path, tmp_path: Path) -> None:
+    other = predictions(pixel_chain, tmp_path, ranks=2)
+    first, second = (
+        [item.image.index for path in read_manifest(folder).files(folder, "expt") for item in read_expt(path)]
+        for folder in (predicted, other)
+    )
+    assert first != second
+    assert sorted(first) == sorted(second)
+    here = refine(predicted, pixel_chain.start, tmp_path / "here")
+    there = refine(other, pixel_chain.start, tmp_path / "there")
+    assert there.held_out_end == pytest.approx(here.held_out_end, rel=1e-9)
+    assert refined(tmp_path / "there") == pytest.approx(refined(tmp_path / "here"), rel=1e-6)
 
 
 def test_a_killed_run_goes_on_bit_for_bit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from exafel.io.refl import read_refl
 from exafel.io.reflections import Flag, ReflectionTable
 from exafel.parallel.comm import SerialComm
 from exafel.parallel.launch import launch
+from exafel.parallel.spool import ChunkSpool
 from exafel.steps import stills, stills_files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "workflows" / "config" / "examples"
@@ -176,11 +178,23 @@ def test_fewer_ranks_take_over_what_more_ranks_left(
         reader = stills.ShotReader(stills.open_frames([still_images]), config().geometry)
         done = [stills.process_shot(reader, number, config()) for number in (1, 2)]
         for rank, result in zip((1, 7), done, strict=True):
-            with stills.ChunkSpool(step.work / f"rank-{rank:05d}.spool") as spool:
-                spool.append(stills.pickle.dumps([result]))
+            with ChunkSpool(step.work / f"rank-{rank:05d}.spool") as spool:
+                spool.append(pickle.dumps([result]))
     summary = stills.run(request, SerialComm())
     assert summary.n_shots == 6
     assert_same(integrated(finished[0]), integrated(out))
+
+
+def test_some_of_the_shots_are_evenly_spaced_and_come_out_as_with_all(
+    finished: tuple[Path, stills.StillsSummary], still_images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "some"
+    launch(stills.run, stills.request(config(max_shots=3), [still_images], out), ranks=2)
+    rows = [json.loads(line) for path in out.glob("*_shots.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(row["shot"] for row in rows) == [0, 2, 4]
+    every, some = integrated(finished[0]), integrated(out)
+    assert len(some) == 2, "shot 4 is blank"
+    assert_same({name: every[name] for name in some}, some)
 
 
 def test_a_damaged_frame_loses_only_that_shot(

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from exafel.io.crystal import space_group_of_hall
 from exafel.io.events import Stage, read_events
+from exafel.io.expt import read_expt
 from exafel.io.manifest import read_manifest, verify_containers
 
 pytestmark = pytest.mark.system
@@ -62,10 +64,37 @@ def test_examples_take_image_folders_on_the_command_line(snakemake: Any, tmp_pat
     assert "exafel stills " + "".join(f"--images {path} " for path in folders) in done.stdout
 
 
+@pytest.mark.slow
+def test_an_unknown_cell_is_found_by_a_first_pass(
+    snakemake: Any, finished: Any, tiny: Mapping[str, Any], save: Save, tmp_path: Path
+) -> None:
+    """Without the cell, each rule of the two passes runs its command, and all lattices get the consensus lattice."""
+    shots = {"indexing": {"two_passes": True, "first_pass_shots": 8}, "chunk_size": 1}
+    images = str(finished.trial / "simulate")
+    data = {**tiny, "simulate": None, "images": images, "stills": shots, "cells": {"min_neighbours": 2}}
+    options = ("--directory", tmp_path, "--configfile", save(tmp_path, data), "--until", "stills")
+    done = snakemake.run(*options)
+    assert done.returncode == 0, done.stdout
+    trial = tmp_path / "results" / "tiny" / "000"
+    first, second = (read_manifest(trial / name).summary for name in ("stills_first", "stills"))
+    (consensus, *_) = read_manifest(trial / "cells_first").summary["clusters"]
+    assert (first["n_shots"], second["n_shots"]) == (8, 16)
+    assert second["indexed_of_hits"] >= first["indexed_of_hits"]
+    crystals = [item.crystal for path in (trial / "stills").glob("*.expt") for item in read_expt(path)]
+    assert {space_group_of_hall(crystal.space_group_hall).hm for crystal in crystals} == {consensus["space_group"]}
+    assert consensus["space_group"] == "P 4 2 2", "the highest symmetry of the lattice of P43212"
+    assert second["cell_median"] == pytest.approx([41.98, 41.98, 88.92, 90, 90, 90], rel=2e-3)
+    assert planned(snakemake.run(*options, "--dry-run").stdout) == set()
+
+
 @pytest.mark.parametrize(
     "options",
-    [("--configfile", "workflows/config/demo.yaml"), ("--config", "images=workflows")],
-    ids=["demo", "images"],
+    [
+        ("--configfile", "workflows/config/demo.yaml"),
+        ("--config", "images=workflows"),
+        ("--config", "images=workflows", "stills={indexing: {two_passes: true}}"),
+    ],
+    ids=["demo", "images", "two passes"],
 )
 def test_lint_has_nothing_to_say(snakemake: Any, options: tuple[str, ...]) -> None:
     done = snakemake.run("--lint", *options)

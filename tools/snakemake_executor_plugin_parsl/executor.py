@@ -35,6 +35,8 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
     Snakemake (scripts, conda, containers, groups) is run by one, as other executors do for every job.
     """
 
+    _kernel: DataFlowKernel | None = None  # here, since the thread that watches jobs starts before __post_init__ runs
+
     def __post_init__(self) -> None:
         """Read the pilots' shapes."""
         path = self.workflow.executor_settings.pilots
@@ -44,7 +46,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
             raise WorkflowError(str(error)) from error
         folder = (Path(self.workflow.persistence.path) / "parsl").absolute()
         self._folder = folder
-        self._kernel: DataFlowKernel | None = None
+        self._said: dict[tuple[str, str], str] = {}
         self.next_seconds_between_status_checks = _SECONDS_BETWEEN_LOOKS  # futures are here: nobody else is asked
 
     def run_job(self, job: JobExecutorInterface) -> None:
@@ -110,6 +112,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Report the jobs that have ended; yield the others."""
         self._check_interchanges()
+        self._say_pilots()
         for info in active_jobs:
             future: Future[Outcome] = info.aux["future"]
             if not future.done():
@@ -125,13 +128,35 @@ class Executor(RemoteExecutor):  # type: ignore[misc] # Snakemake's interface ha
             else:
                 self._finish(info, future.result())
 
+    def _executors(self) -> dict[str, Any]:
+        """Parsl's executors of pilots, by label; none before the first job."""
+        if self._kernel is None:
+            return {}
+        return {label: executor for label, executor in self._kernel.executors.items() if label in self._pilots}
+
     def _check_interchanges(self) -> None:
         """Without Parsl's interchange no pilot is heard of again: end, instead of waiting for ever."""
-        executors = {} if self._kernel is None else self._kernel.executors
-        for label in self._pilots.keys() & executors.keys():
-            process = getattr(executors[label], "interchange_proc", None)
+        for label, executor in self._executors().items():
+            process = getattr(executor, "interchange_proc", None)
             if process is not None and process.poll() is not None:
                 raise WorkflowError(f"the interchange of the pilots '{label}' has ended from outside; run this again")
+
+    def _say_pilots(self) -> None:
+        """Say what has become of each pilot in Slurm's queue: a rule may wait there for hours."""
+        for label, executor in self._executors().items():
+            if not self._pilots[label].slurm:
+                continue
+            for block, status in dict(executor.status_facade).items():
+                state = status.state.name.lower()
+                if self._said.get((label, block)) == state:
+                    continue
+                self._said[label, block] = state
+                job = executor.blocks_to_job_id.get(block)
+                reason = (status.message or "").strip().partition("\n")[0]
+                if state == "pending" and job:
+                    reason = f"squeue --job {job} says why"
+                name = f"pilot '{label}'" + (f", job {job}" if job else "")
+                self.logger.info(f"The {name}: {state}" + (f": {reason}" if reason else ""))
 
     def _finish(self, info: SubmittedJobInfo, outcome: Outcome) -> None:
         job = info.job

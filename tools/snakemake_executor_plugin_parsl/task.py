@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-import resource
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +19,26 @@ _GRACE_S = 60
 _TIMED_OUT = 124
 _ANSWER_S = 60
 _LOST_NODE_S = 900
+# Linux counts the memory of the process that starts a program as the program's own (getrusage(2): the largest resident
+# set of before exec stays), so a small process stands between. It outlives a request to end, to tell how that went.
+_MEASURE = """
+import json, os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+report, words = int(sys.argv[1]), sys.argv[2:]
+os.set_inheritable(report, False)
+try:
+    pid = os.posix_spawnp(words[0], words, os.environ, setsigdef=[signal.SIGTERM])
+except OSError as error:
+    print(f"{words[0]}: {error.strerror}", file=sys.stderr)
+    sys.exit(127)
+_, status, usage = os.wait4(pid, 0)
+ended = {
+    "returncode": os.waitstatus_to_exitcode(status),
+    "cpu_s": usage.ru_utime + usage.ru_stime,
+    "max_rss_mb": usage.ru_maxrss / 1024,
+}
+os.write(report, json.dumps(ended).encode())
+"""
 
 
 class NodeLostError(Exception):
@@ -72,31 +93,36 @@ def run_command(
     """
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with Path(output).open("wb") as stream:
-        process = subprocess.Popen(
-            words,
-            cwd=folder,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-        ended = _wait(process, limit_s)
-        if ended is None:
-            _end(process.pid)
-            ended = _wait(process, _GRACE_S)
-            if ended is None:
-                process.kill()
-                ended = _wait(process, None)
-            stream.write(f"ended after {limit_s:g} s, the time limit of its rule\n".encode())
-            process.returncode = _TIMED_OUT
-    assert ended is not None, "without a limit one waits to the end"
-    if process.returncode not in (0, _TIMED_OUT) and not _nodes_answer():
+    reader, writer = os.pipe()
+    try:
+        with Path(output).open("wb") as stream:
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _MEASURE, str(writer), *words],
+                    cwd=folder,
+                    env={**os.environ, **variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[writer],
+                )
+            finally:
+                os.close(writer)
+            in_time = _wait(process, limit_s)
+            if not in_time:
+                stream.write(f"ended after {limit_s:g} s, the time limit of its rule\n".encode())
+        said = os.read(reader, 1024)
+    finally:
+        os.close(reader)
+    # Nothing is said where the process between was itself killed, or found no such program.
+    ended = {"returncode": process.returncode, "cpu_s": 0.0, "max_rss_mb": 0.0, **(json.loads(said) if said else {})}
+    if not in_time:
+        ended["returncode"] = _TIMED_OUT
+    elif ended["returncode"] != 0 and not _nodes_answer():
         # Not the command's fault. Slurm will end this pilot when it knows as much, and the task goes to the next one.
         time.sleep(_LOST_NODE_S)
         raise NodeLostError(f"{socket.gethostname()}: a node of its pilot does not answer")
-    wall_s, cpu_s = time.perf_counter() - start, ended.ru_utime + ended.ru_stime
-    return Outcome(process.returncode, wall_s, cpu_s, ended.ru_maxrss / 1024, socket.gethostname())
+    return Outcome(wall_s=time.perf_counter() - start, host=socket.gethostname(), **ended)
 
 
 def _nodes_answer() -> bool:
@@ -113,19 +139,19 @@ def _nodes_answer() -> bool:
         return True
 
 
-def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> resource.struct_rusage | None:
-    """Wait for a command; return what it alone has used, or None where it has not ended in time."""
-    deadline = None if limit_s is None else time.monotonic() + limit_s
-    pause = 0.005
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return usage
-        if deadline is not None and time.monotonic() > deadline:
-            return None
-        time.sleep(pause)
-        pause = min(0.2, 1.5 * pause)
+def _wait(process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
+    """Wait for a command, and end it where its time is over; return whether it ended in time."""
+    try:
+        process.wait(limit_s)
+        return True
+    except subprocess.TimeoutExpired:
+        _end(process.pid)
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return False
 
 
 def _end(pid: int) -> None:

@@ -12,7 +12,7 @@ from exafel.config.base import validate as validate_model
 from exafel.config.workflow import WorkflowConfig
 from exafel.errors import ExafelError
 from exafel.steps.base import require_paths
-from exafel.steps.chain import chain_of, config_path, trial_folder, write_config
+from exafel.steps.chain import chain_of, config_path, found_cells, trial_folder, write_config
 
 
 def checked_config():
@@ -44,6 +44,11 @@ def results_of(step):
 def inputs(step):
     """Return what a step reads: images, or folders of results."""
     return [str(path) for path in LINKS[step].inputs] if step in LINKS else []
+
+
+def images_of(step):
+    """Return what a step that reads images waits for: results of other steps, and images that were given."""
+    return [*results_of(step), *CONFIG.images] if step in LINKS else []
 
 
 def named_files(step):

@@ -29,7 +29,7 @@ rule simulate_spi:
 
 rule spi_hits:
     input:
-        images=results_of("spi_hits") or inputs("spi_hits"),
+        images=images_of("spi_hits"),
     output:
         manifest=update("<results>/spi_hits/manifest.json"),
     log:

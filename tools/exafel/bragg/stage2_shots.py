@@ -32,6 +32,8 @@ class CompactShot:
         Photons of all pixels, negative where bad, flat, in the smallest type that holds them.
     planes
         Coefficients of the backgrounds, shape (n, 3).
+    identity
+        What its held-out pixels are chosen by, whatever its number in this run; its number where nothing is given.
     """
 
     number: int
@@ -41,6 +43,7 @@ class CompactShot:
     size: int
     data: AnyArray
     planes: FloatArray
+    identity: int | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -54,7 +57,8 @@ class CompactShot:
         background = Planes(self.planes, np.zeros(n), np.ones(n, dtype=bool)).values(self.size).ravel()
         data = self.data.astype(np.float64)
         good = data >= 0
-        out = np.random.default_rng([seed, self.number]).random(len(data)) < held_out
+        identity = self.number if self.identity is None else self.identity
+        out = np.random.default_rng([seed, identity]).random(len(data)) < held_out
         return (
             pack_shot(coefficients, data, background, good & ~out),
             pack_shot(coefficients, data, background, good & out),
@@ -68,6 +72,7 @@ def compact_shot(
     reflections: ReflectionSet,
     amplitude: FloatArray,
     boxes: Shoeboxes,
+    identity: int | None = None,
 ) -> CompactShot:
     """Fit the backgrounds of a shot's boxes where its model has no photons, and keep boxes where that worked.
 
@@ -85,9 +90,8 @@ def compact_shot(
         raise InputError("no reflection has a usable background")
     kept = boxes.select(planes.good)
     data = np.where(kept.good & first_seen(kept), kept.data, -1.0).ravel()
-    return CompactShot(
-        number, scene, parameters, kept.corners, kept.size, _smallest(data), planes.coefficients[planes.good]
-    )
+    planes_kept = planes.coefficients[planes.good]
+    return CompactShot(number, scene, parameters, kept.corners, kept.size, _smallest(data), planes_kept, identity)
 
 
 def first_seen(boxes: Shoeboxes) -> BoolArray:

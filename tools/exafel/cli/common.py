@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from exafel.errors import ConfigError
 
@@ -41,6 +40,8 @@ def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
     ConfigError
         A text has no ``=``, or its value is not YAML.
     """
+    import yaml
+
     result: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")

@@ -96,6 +96,34 @@ def rehearse(
     raise typer.Exit(done.returncode)
 
 
+@app.command()
+def startup(
+    results: Annotated[list[Path], typer.Argument(help="Folders of results; every step in and below them counts.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Picture to write: .svg, .png or .pdf.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how long ranks took to begin, by number of nodes: launch, imports, MPI, first image."""
+    from exafel.monitor.startup import PHASES, draw, manifests_below, startup_table
+
+    table = startup_table(manifests_below(results))
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        if plot.suffix not in (".svg", ".png", ".pdf"):
+            raise ConfigError("a picture is .svg, .png or .pdf", where=plot)
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        draw(figure.subplots(), table, (f"C{number}" for number in range(len(PHASES))))
+        figure.savefig(plot)
+    if as_json:
+        sys.stdout.write(table.to_json(orient="records") + "\n")
+        return
+    shown = [*PHASES, "total_largest"]
+    sys.stdout.write(f"{'step':16} {'nodes':>6} {'ranks':>6} " + " ".join(f"{name:>13}" for name in shown) + "\n")
+    for row in table.to_dict("records"):
+        times = " ".join(f"{row[name]:13.2f}" for name in shown)
+        sys.stdout.write(f"{row['step']:16} {row['nodes']:6} {row['ranks']:6} {times}  {row['environment']}\n")
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def compound(
     facility: FacilityArgument,

@@ -79,6 +79,7 @@ def options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 bad usage or configuration, 3 nothing usable came out."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package
     gc.set_threshold(100_000)  # imports make as many objects, which stay: looking for garbage among them finds none
     signal.signal(signal.SIGTERM, _end)
     sys.exit(run(arguments))

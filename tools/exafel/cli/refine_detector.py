@@ -17,7 +17,6 @@ from exafel.cli.common import (
     load_config,
     run_step,
 )
-from exafel.config.refine_detector import RefineDetectorConfig
 
 
 def refine_detector(
@@ -30,6 +29,7 @@ def refine_detector(
     ranks: RanksOption = 1,
 ) -> None:
     """Refine the detector's geometry jointly with many indexed lattices; write it for the next run of stills."""
+    from exafel.config.refine_detector import RefineDetectorConfig
     from exafel.steps import refine_detector as step
 
     section = load_config(config, overrides).refine_detector or RefineDetectorConfig()

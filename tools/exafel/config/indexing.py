@@ -57,6 +57,14 @@ class IndexingConfig(Model):
         description="Results of exafel cells, whose largest cluster's cell and space group are used in place of "
         "unit_cell: the second pass where no cell was known for the first.",
     )
+    two_passes: bool = Field(
+        False,
+        description="Without a known cell: index some shots without it, cluster their cells, and index all shots with "
+        "the consensus cell. Workflows run both passes; the command exafel stills takes --first-pass and --cells.",
+    )
+    first_pass_shots: int = Field(
+        1000, ge=1, description="Most shots of the first of two passes, evenly spaced over all images."
+    )
     max_cell_angstrom: float = Field(
         400.0, gt=20, description="Without a known cell: longest axis that is looked for, if shorter ones do not fit."
     )
@@ -94,8 +102,8 @@ class IndexingConfig(Model):
 
     @model_validator(mode="after")
     def _one_cell(self) -> IndexingConfig:
-        if self.cells is not None and self.unit_cell is not None:
-            raise ValueError("give either unit_cell or cells")
+        if (self.cells is not None) + (self.unit_cell is not None) + self.two_passes > 1:
+            raise ValueError("give one of unit_cell, cells and two_passes")
         return self
 
     @field_validator("unit_cell")

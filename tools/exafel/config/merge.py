@@ -17,6 +17,7 @@ from exafel.config.scaling import (
 )
 
 Cell = tuple[float, float, float, float, float, float]
+Intensities = Literal["summation", "profile"]
 
 
 class InputConfig(Model):
@@ -164,6 +165,11 @@ class MergeConfig(Model):
     """From integrated lattices to merged intensities."""
 
     input: InputConfig = Field(default_factory=InputConfig, description="Files of folders without a manifest.")
+    intensities: Intensities = Field(
+        "summation",
+        description="Which intensities are merged: sums over spots, or profile fits (stills.integration."
+        "profile_fitting). With profile, reflections without a profile fit are left out.",
+    )
     unit_cell: Cell | None = Field(
         None, description="Target cell (angstrom, degrees); empty: the reference's, else the lattices' median."
     )

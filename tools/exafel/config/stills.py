@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from exafel.config.indexing import IndexingConfig
 from exafel.config.integration import IntegrationConfig
 from exafel.config.spotfinding import SpotFindingConfig
 from exafel.config.untrusted import UntrustedConfig
+from exafel.errors import ConfigError
 
 
 class GeometryConfig(Model):
@@ -46,9 +48,41 @@ class StillsConfig(Model):
         {},
         description="Engine dials: parameters of dials.stills_process by their own names; they win.",
     )
+    max_shots: int | None = Field(
+        None, ge=1, description="Most shots that are processed, evenly spaced over all images; null: all."
+    )
     chunk_size: int = Field(
         16, ge=1, description="Most shots that a rank takes, and writes, at a time; fewer where there are few."
     )
     keep_spots_of: int = Field(
         10, ge=0, description="The strong spots of this many shots, the first of the run, are kept for pictures."
     )
+
+    def indexing_with(self, **values: Any) -> StillsConfig:
+        """Return the same with other parameters of indexing, which are not checked."""
+        return self.model_copy(update={"indexing": self.indexing.model_copy(update=values)})
+
+    def first_pass(self) -> StillsConfig:
+        """Return the parameters of the first of two passes: some of the shots, and no cell.
+
+        Raises
+        ------
+        ConfigError
+            Two passes are not asked for.
+        """
+        if not self.indexing.two_passes:
+            raise ConfigError("a first pass looks for an unknown cell", hint="set stills.indexing.two_passes")
+        most = min(self.indexing.first_pass_shots, self.max_shots or self.indexing.first_pass_shots)
+        return self.indexing_with(two_passes=False).model_copy(update={"max_shots": most})
+
+    def second_pass(self, cells: Path) -> StillsConfig:
+        """Return the parameters of the second of two passes, which indexes by results of the cells step.
+
+        The number of shots of the first pass is nothing to it: it is not run again where that changes.
+        """
+        return self.indexing_with(
+            two_passes=False,
+            first_pass_shots=IndexingConfig().first_pass_shots,
+            unit_cell=None,
+            cells=str(cells),
+        )

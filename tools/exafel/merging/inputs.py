@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exafel.config.merge import InputConfig
+from exafel.config.merge import InputConfig, Intensities
 from exafel.errors import InputError
 from exafel.io.experiment import Experiment
 from exafel.io.expt import read_expt
 from exafel.io.manifest import MANIFEST_NAME, read_manifest, verify_containers
 from exafel.io.refl import read_refl
 from exafel.io.reflections import ReflectionTable
-from exafel.merging.lattices import COLUMNS, split_lattices
+from exafel.merging.lattices import ESTIMATES, split_lattices
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def shares(pairs: Sequence[Pair], rank: int, size: int) -> list[Share]:
     return everything[rank::size]
 
 
-def read_lattices(share: Share) -> Iterator[tuple[Experiment, ReflectionTable]]:
+def read_lattices(share: Share, intensities: Intensities) -> Iterator[tuple[Experiment, ReflectionTable]]:
     """Yield the lattices of a share with their usable reflections.
 
     Raises
@@ -93,9 +93,9 @@ def read_lattices(share: Share) -> Iterator[tuple[Experiment, ReflectionTable]]:
     InputError
         A file is damaged, or the two do not belong together.
     """
-    experiments, table = read_expt(share.pair.expt), read_refl(share.pair.refl, COLUMNS)
+    experiments, table = read_expt(share.pair.expt), read_refl(share.pair.refl, ESTIMATES[intensities].columns)
     try:
-        yield from split_lattices(experiments, table, share.part, share.n_parts)
+        yield from split_lattices(experiments, table, share.part, share.n_parts, intensities)
     except InputError as error:
         raise InputError(error.what, where=error.where or share.pair.refl, hint=error.hint) from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import gemmi
 import numpy as np
 
 from exafel.arrays import FloatArray, IntArray
+from exafel.config.merge import Intensities
 from exafel.errors import InputError
 from exafel.io.crystal import CellParameters
 from exafel.io.experiment import Experiment, ExperimentList
@@ -18,10 +19,26 @@ from exafel.merging.asu import AsymmetricUnit
 from exafel.merging.cluster import CellCluster
 from exafel.merging.scaling import Reference
 
-INTENSITY = "intensity.sum.value"
-VARIANCE = "intensity.sum.variance"
-COLUMNS = ("id", "miller_index", "s1", INTENSITY, VARIANCE, "flags")
-"""Columns of reflection tables that merging looks at."""
+
+@dataclass(frozen=True)
+class Estimate:
+    """Columns of one estimate of the intensities, and the flag of the reflections that have it."""
+
+    intensity: str
+    variance: str
+    flag: Flag
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of reflection tables that merging looks at."""
+        return ("id", "miller_index", "s1", self.intensity, self.variance, "flags")
+
+
+ESTIMATES: Mapping[Intensities, Estimate] = {
+    "summation": Estimate("intensity.sum.value", "intensity.sum.variance", Flag.INTEGRATED_SUM),
+    "profile": Estimate("intensity.prf.value", "intensity.prf.variance", Flag.INTEGRATED_PRF),
+}
+"""The estimates that can be merged."""
 REASONS = ("no_reflections", "n_obs", "space_group", "unit_cell", "no_signal", "correlation", "postrefinement")
 """Why a lattice is left out, in the order of the checks."""
 
@@ -98,28 +115,39 @@ class Lattice:
 
 
 def split_lattices(
-    experiments: ExperimentList, table: ReflectionTable, part: int = 0, n_parts: int = 1
+    experiments: ExperimentList,
+    table: ReflectionTable,
+    part: int = 0,
+    n_parts: int = 1,
+    intensities: Intensities = "summation",
 ) -> Iterator[tuple[Experiment, ReflectionTable]]:
     """Yield every `n_parts`-th experiment, from number `part` on, with its usable integrated reflections.
 
-    Usable is a reflection with finite intensity and a positive variance, and the flag of summation integration where
-    the table has flags.
+    Usable is a reflection with finite intensity and a positive variance of the estimate that is merged, and the flag of
+    that way of integration where the table has flags: one without a profile fit is not replaced by its sum, which would
+    mix estimates of different bias.
 
     Raises
     ------
     InputError
         A column is missing, or the table speaks of an experiment that the list does not have.
     """
-    missing = [name for name in COLUMNS if name not in table and name != "flags"]
+    estimate = ESTIMATES[intensities]
+    missing = [name for name in estimate.columns if name not in table and name != "flags"]
     if missing:
-        raise InputError(f"no column {missing[0]} in the reflection table", hint="merge needs integrated reflections")
+        hint = "merge needs integrated reflections"
+        if intensities == "profile":
+            hint = "integrate with stills.integration.profile_fitting, or merge.intensities: summation"
+        raise InputError(f"no column {missing[0]} in the reflection table", hint=hint)
     ids = table["id"]
     if len(ids) and int(ids.max()) >= len(experiments):
         raise InputError(f"reflections of experiment {int(ids.max())}, but there are {len(experiments)} experiments")
-    usable = (table[VARIANCE] > 0) & np.isfinite(table[VARIANCE]) & np.isfinite(table[INTENSITY])
+    intensity, variance = table[estimate.intensity], table[estimate.variance]
+    usable = (variance > 0) & np.isfinite(variance) & np.isfinite(intensity)
     if "flags" in table:
-        usable &= table.has_flag(Flag.INTEGRATED_SUM)
-    needed = ReflectionTable({name: table[name] for name in ("miller_index", "s1", INTENSITY, VARIANCE)})
+        usable &= table.has_flag(estimate.flag)
+    kept = ("miller_index", "s1", estimate.intensity, estimate.variance)
+    needed = ReflectionTable({name: table[name] for name in kept})
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(ids[rows], kind="stable")]
     ends = np.searchsorted(ids[rows], np.arange(len(experiments) + 1))

@@ -91,7 +91,7 @@ def prepared(
 
 def prepared_share(share: Share, target: Target, config: MergeConfig, tally: Tally) -> Iterator[Prepared]:
     """Yield the accepted lattices of one share, and count the others."""
-    for experiment, table in read_lattices(share):
+    for experiment, table in read_lattices(share, config.intensities):
         outcome = prepare_lattice(experiment, table, target, config)
         tally.n_read += 1
         if isinstance(outcome, Lattice):

@@ -16,7 +16,7 @@ from exafel.merging.ambiguity import reindex
 from exafel.merging.asu import resolution
 from exafel.merging.filters import same_laue_group, significant, similar_cells
 from exafel.merging.halves import in_odd_half
-from exafel.merging.lattices import INTENSITY, VARIANCE, Lattice, Target
+from exafel.merging.lattices import ESTIMATES, Lattice, Target
 from exafel.merging.polarization import polarization_factor
 from exafel.merging.postrefine import StillObservations, postrefine
 from exafel.merging.scaling import scale_to_merged, scale_to_reference
@@ -102,7 +102,8 @@ def _cell_fits(cell: CellParameters, target: Target, config: UnitCellFilterConfi
 
 def corrected(experiment: Experiment, table: ReflectionTable, config: MergeConfig) -> tuple[FloatArray, FloatArray]:
     """Intensities and variances after the correction for polarization, shape (n,)."""
-    intensity, variance = table[INTENSITY].astype(np.float64), table[VARIANCE].astype(np.float64)
+    estimate = ESTIMATES[config.intensities]
+    intensity, variance = (table[name].astype(np.float64) for name in (estimate.intensity, estimate.variance))
     if not config.polarization.enabled:
         return intensity, variance
     factor = polarization_factor(table["s1"], experiment.beam, config.polarization.fraction)

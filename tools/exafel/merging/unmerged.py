@@ -20,7 +20,7 @@ from exafel.merging.ambiguity import Ambiguity, reindex
 from exafel.merging.combine import Grouped
 from exafel.merging.error_models import ErrorModel
 from exafel.merging.group import Observations
-from exafel.merging.lattices import Lattice, Target
+from exafel.merging.lattices import ESTIMATES, Lattice, Target
 from exafel.merging.passes import Prepared, Source, Tally, prepared_share
 from exafel.merging.prepare import corrected
 from exafel.parallel.comm import Communicator
@@ -84,7 +84,7 @@ def _scaled(item: Prepared, ambiguity: Ambiguity | None, config: MergeConfig, nu
         "inverse_scale_factor": 1.0 / lattice.factor,
         "inverse_scale_factor_variance": np.zeros(n),  # dials.export asks for it
         "postrefinement.partiality": partiality,  # not `partiality`, by which DIALS would leave full reflections out
-        "flags": np.full(n, int(Flag.INTEGRATED_SUM | Flag.SCALED), dtype=np.uint64),
+        "flags": np.full(n, int(ESTIMATES[config.intensities].flag | Flag.SCALED), dtype=np.uint64),
     }
     return ReflectionTable(columns)
 

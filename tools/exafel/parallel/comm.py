@@ -35,6 +35,11 @@ class Communicator(Protocol):
         """Number of ranks."""
         ...
 
+    @property
+    def start_s(self) -> float:
+        """Seconds that it took to start MPI on this rank, all ranks awaited; 0 where there is none."""
+        ...
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         ...
@@ -83,6 +88,7 @@ class SerialComm:
 
     rank = 0
     size = 1
+    start_s = 0.0
 
     def barrier(self) -> None:
         """Return at once."""

@@ -58,6 +58,7 @@ class LocalComm:
     def __init__(self, rank: int, pipes: Sequence[Connection | None], value: Any) -> None:
         self.rank = rank
         self.size = len(pipes)
+        self.start_s = 0.0
         self._pipes = list(pipes)
         self._value = value
 

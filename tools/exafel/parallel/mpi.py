@@ -59,9 +59,18 @@ def let_rank_0_speak() -> None:
 def _mpi() -> Any:
     """Start MPI; None where it cannot be used, and then no rank waits in it."""
     try:
-        from mpi4py import MPI
+        return _start_mpi()
     except (ImportError, RuntimeError):
         return None
+
+
+def _start_mpi() -> Any:
+    """Start MPI for calls from one thread: Open MPI has no one-sided communication over plain TCP for more."""
+    import mpi4py
+
+    mpi4py.rc.thread_level = "funneled"
+    from mpi4py import MPI
+
     return MPI
 
 
@@ -98,15 +107,17 @@ class MpiComm:
     """
 
     def __init__(self) -> None:
+        start = time.perf_counter()
         try:
-            from mpi4py import MPI
+            mpi = _start_mpi()
         except (ImportError, RuntimeError) as error:
             raise ConfigError(
                 f"started by an MPI launcher, but mpi4py cannot be used: {error}",
                 hint="pip install 'exafel[mpi]' with the launcher's MPI library on the machine",
             ) from error
-        self._mpi = MPI
-        self._comm = MPI.COMM_WORLD
+        self.start_s = time.perf_counter() - start
+        self._mpi = mpi
+        self._comm = mpi.COMM_WORLD
         if self._comm.size != launched_ranks():
             raise ConfigError(
                 f"the launcher started {launched_ranks()} processes, but mpi4py sees {self._comm.size}",

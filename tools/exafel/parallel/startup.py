@@ -1,4 +1,4 @@
-"""How long a rank took to begin: what the launcher needed, and what the interpreter, imports and MPI did."""
+"""How long a rank took to begin: what the launcher, the interpreter and its imports, and MPI needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ def process_start(stat: str, boot: float, ticks_per_s: int) -> float:
     return boot + int(fields[19]) / ticks_per_s
 
 
-def startup_seconds(environ: Mapping[str, str] = os.environ) -> dict[str, float]:
+def startup_seconds(mpi_s: float = 0.0, environ: Mapping[str, str] = os.environ) -> dict[str, float]:
     """Wall seconds from the launch to this process's birth, and from its birth to now.
+
+    Parameters
+    ----------
+    mpi_s
+        Seconds of these that MPI took to start.
 
     Returns
     -------
     dict
-        ``launch`` where `exafel launch` has started this rank, and ``imports``, which is interpreter, imports and MPI;
-        empty on systems without ``/proc``.
+        ``launch`` where `exafel launch` has started this rank; ``imports``, which is interpreter and imports; ``mpi``.
+        Empty on systems without ``/proc``.
     """
     try:
         stat = Path("/proc/self/stat").read_text()
@@ -34,7 +39,7 @@ def startup_seconds(environ: Mapping[str, str] = os.environ) -> dict[str, float]
         return {}
     now = time.time()
     born = process_start(stat, now - time.clock_gettime(time.CLOCK_BOOTTIME), os.sysconf("SC_CLK_TCK"))
-    found = {"imports": round(now - born, 3)}
+    found = {"imports": round(now - born - mpi_s, 3), "mpi": round(mpi_s, 3)}
     try:
         return {"launch": round(born - float(environ[LAUNCHED]), 3), **found}
     except (KeyError, ValueError):

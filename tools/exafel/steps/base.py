@@ -173,7 +173,7 @@ class StepRun:
         self._records: tuple[InputRecord, ...] = ()
         self._fingerprint = ""
         self._start = (time.perf_counter(), time.process_time())
-        self._startup_s = startup_seconds()
+        self._startup_s = startup_seconds(comm.start_s)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._events: EventSpool | None = None
         self._lock: int | None = None
@@ -223,6 +223,7 @@ class StepRun:
 
     def emit(self, stage: Stage, shot: int, count: int = 0, reason: str = "") -> None:
         """Write an event record; the callback for numerical code."""
+        self._startup_s.setdefault("first_image", round(time.perf_counter() - self._start[0], 3))
         if self._events is not None:
             self._events(stage, shot, count, reason)
 

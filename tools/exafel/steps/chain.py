@@ -18,6 +18,9 @@ from exafel.steps.base import QUIET, Hooks, StepRequest, StepSummary
 
 Inputs = tuple[Path, ...]
 
+FIRST = "_first"
+"""End of the names of the steps that look for an unknown cell, before those of the same name use it."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -26,7 +29,7 @@ class Link:
     Parameters
     ----------
     step
-        Name of the step, and of its section of the configuration and its folder of results.
+        Name of the step, of its rule and of its folder of results.
     after
         Steps whose results it reads.
     inputs
@@ -43,10 +46,20 @@ class Link:
     files: Inputs
     out: Path
 
+    @property
+    def section(self) -> str:
+        """The step's section of the configuration, and its module; a first pass has those of the second."""
+        return self.step.removesuffix(FIRST)
+
 
 def trial_folder(config: WorkflowConfig) -> Path:
     """Folder of one way of processing one data set: ``<results>/<dataset>/<trial>``."""
     return Path(config.results) / config.dataset / config.trial
+
+
+def found_cells(config: WorkflowConfig) -> Path:
+    """Folder of the clusters that the first of two passes has found, and the second indexes with."""
+    return trial_folder(config) / ("cells" + FIRST)
 
 
 def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
@@ -68,12 +81,17 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
 
     if config.spi_reconstruct is not None:
         return _particles(config, link)
-    if config.images:
-        links = [link("stills", inputs=tuple(Path(item) for item in config.images))]
-    elif config.simulate is not None:
-        links = [link("simulate"), link("stills", after=("simulate",))]
-    else:
+    if not config.images and config.simulate is None:
         raise ConfigError("there are no images", where="images", hint="name image folders, or give a simulate section")
+    made = () if config.images else ("simulate",)
+    images = tuple(Path(item) for item in config.images) or (root / "simulate",)
+    links = [link(step) for step in made]
+    found: tuple[str, ...] = ()
+    if config.stills.indexing.two_passes:
+        links.append(link("stills" + FIRST, made, images))
+        links.append(link("cells" + FIRST, ("stills" + FIRST,)))
+        found = ("cells" + FIRST,)
+    links.append(link("stills", (*made, *found), images))
     links.append(link("cells", after=("stills",)))
     aside = [link("refine_detector", after=("stills",))] if config.refine_detector is not None else []
     needs_cells = any(_is_in(path, root / "cells") for path in _named_files(config, "merge"))
@@ -85,7 +103,8 @@ def chain_of(config: WorkflowConfig) -> tuple[Link, ...]:
         links.append(link("stage2", after=("predict", "merge")))
         if config.simulate is not None and not config.images:
             links.append(link("evaluate", after=("stills", "simulate", "merge", "stage1", "stage2")))
-    return (*links, link("report", after=tuple(item.step for item in links)), *aside)
+    shown = tuple(item.step for item in links if not item.step.endswith(FIRST))
+    return (*links, link("report", after=shown), *aside)
 
 
 def _particles(config: WorkflowConfig, link: Callable[..., Link]) -> tuple[Link, ...]:
@@ -114,7 +133,7 @@ def _named_files(config: WorkflowConfig, step: str) -> Inputs:
         named = [*config.simulate_spi.structures]
     elif step == "spi_evaluate":
         named = [*config.spi_evaluate.structures]
-    elif step == "stills":
+    elif step in ("stills", "stills" + FIRST):
         named = [config.stills.geometry.reference, config.stills.geometry.mask]
     elif step == "merge":
         cells = config.merge.filter.unit_cell
@@ -150,8 +169,12 @@ def request_for(config: WorkflowConfig, link: Link) -> StepRequest:
     ExafelError
         An input is missing, or does not fit the configuration.
     """
-    make, section, inputs = _module(link.step).request, getattr(config, link.step), link.inputs
+    make, section, inputs = _module(link.section).request, getattr(config, link.section), link.inputs
     request: StepRequest
+    if link.step == "stills" + FIRST:
+        section = section.first_pass()
+    elif link.step == "stills" and section.indexing.two_passes:
+        section = section.second_pass(found_cells(config))
     if link.step == "evaluate":
         folders = dict(zip(link.after, inputs, strict=True))
         stills, truth = (folders.pop("stills"),), folders.pop("simulate")
@@ -190,8 +213,9 @@ def run_link(config: WorkflowConfig, step: str, *, ranks: int = 1, hooks: Hooks 
     ExafelError
         What the step raises.
     """
-    request = request_for(config, find_link(config, step))
-    summary: StepSummary = launch(_module(step).run, request, ranks=ranks, rank0={"hooks": hooks})
+    link = find_link(config, step)
+    request = request_for(config, link)
+    summary: StepSummary = launch(_module(link.section).run, request, ranks=ranks, rank0={"hooks": hooks})
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,7 +227,9 @@ class _Loader:
             size,
             gain=model.gain,
         )
-        return compact_shot(number, scene, parameters, self._reflections, self._start, boxes)
+        # Stage 1 hands shots out as ranks get free, so that a shot's number differs from run to run.
+        identity = int.from_bytes(hashlib.sha256(experiment.identifier.encode()).digest()[:8])
+        return compact_shot(number, scene, parameters, self._reflections, self._start, boxes, identity)
 
 
 def _conclude(

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import exafel
 from exafel.config.stills import StillsConfig
 from exafel.engines.registry import stills_engine
+from exafel.errors import ConfigError
 from exafel.io.crystal import space_group
 from exafel.io.frames import open_frames
 from exafel.io.reflections import ReflectionTable
-from exafel.parallel import safe_pickle
 from exafel.parallel.comm import Communicator, from_root
-from exafel.parallel.spool import ChunkSpool, read_spool
-from exafel.steps.base import QUIET, Hooks, Progress, StepRequest, StepRun, require_paths
-from exafel.steps.chunks import left_behind
+from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, require_paths
+from exafel.steps.chunks import process_chunks, stored
 from exafel.steps.stills_cell import cells_file, with_consensus_cell
 from exafel.steps.stills_engine import process_by_engine
 from exafel.steps.stills_files import keeps_spots, remove_leftovers, write_results
 from exafel.steps.stills_tally import StillsSummary, batch_line, summarize
 from exafel.stills.reader import ShotReader
 from exafel.stills.shot import Outcome, ShotResult, process_shot
-
-_CHUNKS_PER_RANK = 4
-"""Turns that each rank should get at the least, so that slow shots even out."""
 
 
 def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequest:
@@ -46,10 +42,16 @@ def request(config: StillsConfig, images: Sequence[Path], out: Path) -> StepRequ
     InputError
         An input does not exist.
     ConfigError
-        There is no such space group, or no cluster in the results of the cells step that is to give the cell.
+        There is no such space group, or no cluster in the results of the cells step that is to give the cell; or two
+        passes are asked for, which are two requests (`StillsConfig.first_pass`, `second_pass`).
     EngineError
         The engine is not installed.
     """
+    if config.indexing.two_passes:
+        hint = (
+            "exafel stills --first-pass, exafel cells on its results, exafel stills --cells; a workflow does all three"
+        )
+        raise ConfigError("stills.indexing.two_passes asks for two runs of the step", hint=hint)
     if config.indexing.space_group is not None:
         space_group(config.indexing.space_group)
     inputs = {"images": require_paths(tuple(images), "images")}
@@ -88,10 +90,11 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         engine = stills_engine(request.engine)
         results: Iterable[ShotResult]
         with step.phase("shots"):
+            shots = _chosen(len(source), config.max_shots)
             if engine is None:
-                results = _stored_shots(_process(reader, config, step, comm, hooks))
+                results = _process(reader, shots, config, step, comm, hooks)
             else:
-                results = process_by_engine(engine, source, config, step, comm, hooks)
+                results = process_by_engine(engine, source, shots, config, step, comm, hooks)
         if comm.rank == 0:
             remove_leftovers(step.out)
         comm.barrier()
@@ -106,42 +109,28 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Still
         return step.finish(summary)
 
 
-def _process(reader: ShotReader, config: StillsConfig, step: StepRun, comm: Communicator, hooks: Hooks) -> list[Path]:
-    """Process what is left to do; return the spools of this rank's shots, those of an interrupted run among them.
+def _chosen(n: int, most: int | None) -> Sequence[int]:
+    """Numbers of the shots that are processed, of `n`."""
+    return range(n) if most is None or most >= n else [number * n // most for number in range(most)]
 
-    Only the chunk at work is in memory: what is finished lies in the spool.
-    """
-    spools = left_behind(step, comm)
-    mine: list[int] = []
+
+def _process(
+    reader: ShotReader, shots: Sequence[int], config: StillsConfig, step: StepRun, comm: Communicator, hooks: Hooks
+) -> Iterable[ShotResult]:
+    """Process what is left to do; return this rank's shots, those of an interrupted run among them."""
+
+    def work(number: int) -> ShotResult:
+        result = process_shot(reader, number, config, step.emit)
+        result.spots = result.spots if keeps_spots(result, config) else ReflectionTable()
+        return result
+
     tally: Counter[Outcome] = Counter()
-    for item in _stored_shots(spools):
-        mine.append(item.number)
-        tally[item.outcome] += 1
-    done = {number for numbers in comm.allgather(mine) for number in numbers}
-    left = [number for number in range(len(reader)) if number not in done]
-    size = max(1, min(config.chunk_size, len(left) // (_CHUNKS_PER_RANK * comm.size)))
-    path = step.work / f"rank-{comm.rank:05d}.spool"
-    with hooks.progress("stills", len(reader)) as bar, ChunkSpool(path) as spool, comm.counter() as counter:
-        while (first := counter.take(size)) < len(left):
-            _show(bar, len(done) + first, tally)
-            chunk = [process_shot(reader, number, config, step.emit) for number in left[first : first + size]]
-            for item in chunk:
-                item.spots = item.spots if keeps_spots(item, config) else ReflectionTable()
-            spool.append(pickle.dumps(chunk))
-            tally.update(item.outcome for item in chunk)
-        _show(bar, len(reader), tally)
-    return sorted({path, *spools})
 
-
-def _stored_shots(spools: Sequence[Path]) -> Iterator[ShotResult]:
-    """Shots in spools, a chunk at a time in memory."""
-    for path in spools:
-        for record in read_spool(path):
-            yield from safe_pickle.loads(record, where=str(path))
-
-
-def _show(bar: Progress, done: int, tally: Counter[Outcome]) -> None:
-    seen = sum(tally.values())
-    if seen:
+    def rates(result: ShotResult) -> str:
+        tally[result.outcome] += 1
+        seen = sum(tally.values())
         hits = seen - tally[Outcome.NO_HIT] - tally[Outcome.READ_FAILED]
-        bar.update(done, f"hits {hits / seen:.0%}, integrated {tally[Outcome.INTEGRATED] / seen:.0%}")
+        return f"hits {hits / seen:.0%}, integrated {tally[Outcome.INTEGRATED] / seen:.0%}"
+
+    spools = process_chunks(step, comm, hooks, shots, config.chunk_size, work, rates)
+    return cast("Iterable[ShotResult]", stored(spools))

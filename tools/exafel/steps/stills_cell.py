@@ -68,8 +68,7 @@ def with_consensus_cell(config: StillsConfig) -> StillsConfig:
             where=path,
             hint="leave stills.indexing.space_group out, or name it for the first pass too",
         )
-    update = {"unit_cell": best.median, "space_group": group, "cells": None}
-    return config.model_copy(update={"indexing": config.indexing.model_copy(update=update)})
+    return config.indexing_with(unit_cell=best.median, space_group=group, cells=None)
 
 
 def _clusters(path: Path) -> list[_Cluster]:

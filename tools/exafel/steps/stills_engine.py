@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from exafel.config.stills import StillsConfig
@@ -13,9 +15,15 @@ from exafel.stills.shot import IntegratedLattice, Outcome, ShotResult
 
 
 def process_by_engine(
-    engine: StillsEngine, source: FrameSource, config: StillsConfig, step: StepRun, comm: Communicator, hooks: Hooks
+    engine: StillsEngine,
+    source: FrameSource,
+    shots: Sequence[int],
+    config: StillsConfig,
+    step: StepRun,
+    comm: Communicator,
+    hooks: Hooks,
 ) -> list[ShotResult]:
-    """Process this rank's shots, every ``comm.size``-th, by an engine.
+    """Process this rank's share of the shots, every ``comm.size``-th, by an engine.
 
     Raises
     ------
@@ -26,15 +34,15 @@ def process_by_engine(
     unused = engine.unused(config)
     if unused and comm.rank == 0:
         hooks.note(f"engine {config.engine} has no parameter like stills.{', stills.'.join(unused)}: not used")
-    shots = range(comm.rank, len(source), comm.size)
+    mine = shots[comm.rank :: comm.size]
     job = StillsJob(
         source=source,
-        shots=shots,
+        shots=mine,
         config=config,
         work=step.work / f"{config.engine}-{comm.rank:05d}-of-{comm.size:05d}",
         log=step.out / "logs" / f"{config.engine}-{comm.rank:05d}.log",
     )
-    with hooks.progress(f"stills of rank {comm.rank}", len(shots)) as bar:
+    with hooks.progress(f"stills of rank {comm.rank}", len(mine)) as bar:
         results = engine.run(job, step.emit, bar.update)
     return sorted((_native(result, source, config.engine) for result in results), key=lambda item: item.number)
 

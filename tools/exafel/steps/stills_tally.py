@@ -61,7 +61,7 @@ class ShotRow(Model):
 class StillsSummary(StepSummary):
     """What became of the shots."""
 
-    n_shots: int = Field(description="Shots in the input.")
+    n_shots: int = Field(description="Shots processed.")
     n_hits: int = Field(description="Shots with enough spots.")
     n_indexed: int = Field(description="Shots with at least one lattice.")
     n_integrated: int = Field(description="Shots with at least one integrated lattice.")

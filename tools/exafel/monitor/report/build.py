@@ -18,6 +18,7 @@ from exafel.monitor.report.provenance import parameters_section, provenance_sect
 from exafel.monitor.report.quality import quality_section
 from exafel.monitor.report.rates import rates_section
 from exafel.monitor.report.shots import read_shots
+from exafel.monitor.report.startup import startup_section
 from exafel.monitor.report.timings import timings_section
 from exafel.monitor.report.trial import Trial
 from exafel.monitor.report.truth import truth_section
@@ -61,6 +62,7 @@ def build_sections(trial: Trial, config: ReportConfig) -> list[Section]:
         reading("refinement against pixels", lambda: pixels_section(trial)),
         reading("event records", lambda: weather_section(trial)),
         reading("timings", lambda: timings_section(trial)),
+        reading("start-up times", lambda: startup_section(trial)),
         provenance_section(trial),
         parameters_section(trial),
     ]

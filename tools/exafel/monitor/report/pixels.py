@@ -48,28 +48,17 @@ def _facts(stage1: StepFolder | None, predict: StepFolder | None, stage2: StepFo
     facts = []
     if stage1 is not None:
         one = stage1.summary
-        facts.append(
-            Fact(
-                "Stage 1, σ(Z)",
-                text(one.get("sigz_after"), 3),
-                f"median of shots; {text(one.get('sigz_before'), 3)} before",
-            )
-        )
+        before = text(one.get("sigz_before"), 3)
+        facts.append(Fact("Stage 1, σ(Z)", text(one.get("sigz_after"), 3), f"median of shots; {before} before"))
         facts.append(Fact("Refined", text(one.get("n_refined")), f"of {text(one.get('n_shots'))} lattices"))
     if predict is not None:
         two = predict.summary
-        facts.append(
-            Fact("Predicted", text(two.get("n_reflections")), f"reflections, {text(two.get('n_strong'))} strong")
-        )
+        strong = text(two.get("n_strong"))
+        facts.append(Fact("Predicted", text(two.get("n_reflections")), f"reflections, {strong} strong"))
     if stage2 is not None:
         three = stage2.summary
-        facts.append(
-            Fact(
-                "Stage 2, σ(Z)",
-                text(three.get("sigz_end"), 3),
-                f"of all pixels; {text(three.get('sigz_start'), 3)} at the start",
-            )
-        )
+        start = text(three.get("sigz_start"), 3)
+        facts.append(Fact("Stage 2, σ(Z)", text(three.get("sigz_end"), 3), f"of all pixels; {start} at the start"))
         facts.append(Fact("Iterations", text(three.get("iterations")), f"ended by {three.get('ended_by')}"))
     return Facts(tuple(facts))
 
@@ -95,17 +84,25 @@ def _line(axes: Axes, x: FloatArray, y: FloatArray, label: str, colour: str, sty
         axes.plot(x, y, style, marker="o", markersize=2.5, color=COLOURS[colour], label=label)
 
 
-def _convergence_figure(rows: Rows) -> Figure:
-    alt = "Objective for a pixel against iteration, of fitted and of held-out pixels."
-    x = _column(rows, "iteration")
+def _against_iteration(rows: Rows, curves: Sequence[tuple[str, str, str]], name: str, alt: str, y: str = "") -> str:
+    """Draw columns of the rows, each with its label and colour, against the iteration."""
     with canvas() as figure:
         axes = figure.subplots()
-        _line(axes, x, _column(rows, "objective_per_pixel"), "fitted pixels", "blue")
-        _line(axes, x, _column(rows, "held_out_per_pixel"), "held-out pixels", "orange")
+        for column, label, colour in curves:
+            _line(axes, _column(rows, "iteration"), _column(rows, column), label, colour)
         axes.set_xlabel("iteration")
-        axes.set_ylabel("objective a pixel")
+        axes.set_ylabel(y)
         axes.legend()
-        picture = svg(figure, "convergence", alt)
+        return svg(figure, name, alt)
+
+
+def _convergence_figure(rows: Rows) -> Figure:
+    alt = "Objective for a pixel against iteration, of fitted and of held-out pixels."
+    curves = [
+        ("objective_per_pixel", "fitted pixels", "blue"),
+        ("held_out_per_pixel", "held-out pixels", "orange"),
+    ]
+    picture = _against_iteration(rows, curves, "convergence", alt, "objective a pixel")
     keys = ("iteration", "objective_per_pixel", "held_out_per_pixel", "sigma_z", "largest_gradient")
     return Figure("Convergence of stage 2.", alt, picture, _numbers("convergence", rows, keys))
 
@@ -151,15 +148,12 @@ def _by_resolution(start: Rows, end: Rows) -> Figure:
 
 def _by_iteration(rows: Rows) -> Figure:
     alt = "Correlations of amplitudes and Bijvoet differences with the truth against iteration."
-    x = _column(rows, "iteration")
-    with canvas() as figure:
-        axes = figure.subplots()
-        _line(axes, x, _column(rows, "cc"), "CC of |F|", "green")
-        _line(axes, x, _column(rows, "cc_anomalous"), "CC of Bijvoet differences", "purple")
-        _line(axes, x, _column(rows, "r_factor"), "R", "orange")
-        axes.set_xlabel("iteration")
-        axes.legend()
-        picture = svg(figure, "iterations", alt)
+    curves = [
+        ("cc", "CC of |F|", "green"),
+        ("cc_anomalous", "CC of Bijvoet differences", "purple"),
+        ("r_factor", "R", "orange"),
+    ]
+    picture = _against_iteration(rows, curves, "iterations", alt)
     keys = ("iteration", "sigma_z", "r_factor", "cc", "cc_anomalous")
     return Figure("C, D and E by iteration of stage 2.", alt, picture, _numbers("iterations", rows, keys))
 
