@@ -7,12 +7,13 @@ import pytest
 import scipy.fft
 
 from exafel.spi import rotations
-from exafel.spi.alignment import align_intensities, orientation_errors, place_density
+from exafel.spi.alignment import align_intensities, orientation_errors, place_density, rotated_transform
 from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
 from exafel.spi.particles import Particle
 from exafel.spi.phasing import Amplitudes, Pass, Phaser, PhasingOptions, autocorrelation
+from exafel.spi.symmetry import symmetrised_density
 
 CUBE = Cube.for_particle(50.0, 5.0)
 
@@ -104,7 +105,38 @@ def test_shell_correlation_and_phase_transfer_of_known_mixtures(density: np.ndar
     np.testing.assert_allclose(prtf([F, 1j * F], CUBE).value, 0.5**0.5, atol=1e-6)
 
 
-def test_raar_is_its_formula_written_out(density: np.ndarray, backend: Backend) -> None:
+def test_the_support_has_the_volume_that_is_known(density: np.ndarray, backend: Backend) -> None:
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
+    options = PhasingOptions((Pass("raar", 20, True), Pass("er", 5)), volume_voxels=700)
+    found = Phaser(amplitudes, CUBE.ball(25.0), CUBE, options, backend).run(None, None, np.random.default_rng(0))
+    assert found.support.sum() == 700
+    assert (found.density[~found.support] == 0).all()
+
+
+def test_a_symmetric_density_is_found_with_its_symmetry(density: np.ndarray, backend: Backend) -> None:
+    group = rotations.point_group("D2")
+    copies = [rotated_transform(density, q, CUBE, backend) for q in group]
+    whole = np.fft.fftshift(scipy.fft.irfftn(np.mean(copies, axis=0), s=density.shape)).astype(np.float32)
+    shifted = np.roll(whole, (2, -1, 1), axis=(0, 1, 2))
+    centred = symmetrised_density(shifted, CUBE, group, backend)
+    line = np.arange(CUBE.m) - CUBE.m // 2
+    for axis in range(3):  # all three two-fold axes: the other two coordinates change sign
+        turned = centred[tuple(slice(None) if i == axis else slice(None, None, -1) for i in range(3))]
+        np.testing.assert_allclose(turned, centred, atol=2e-3 * centred.max())
+        assert abs(np.maximum(centred, 0).sum(axis=tuple({0, 1, 2} - {axis})) @ line) < 0.05 * centred.sum()
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(whole, CUBE, backend), CUBE, backend)
+    passes = (*[Pass("raar", 60, True)] * 3, Pass("er", 30))
+    found = Phaser(amplitudes, CUBE.ball(25.0), CUBE, PhasingOptions(passes, group=group), backend).run(
+        None, None, np.random.default_rng(1)
+    )
+    turned = found.density[:, ::-1, ::-1]
+    assert np.corrcoef(turned.ravel(), found.density.ravel())[0, 1] > 0.97
+    placed = place_density(transform(whole), found.density, np.array([1.0, 0, 0, 0]), CUBE, backend)
+    assert np.nanmean(fsc(transform(whole), placed.transform, CUBE).value) > 0.8
+
+
+@pytest.mark.parametrize("algorithm", ["raar", "hio", "dm", "sf"])
+def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.ndarray, backend: Backend) -> None:
     amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
     inside, beta = np.fft.ifftshift(CUBE.ball(20.0)), 0.8
     rho = np.random.default_rng(3).normal(size=density.shape).astype(np.float32)
@@ -120,7 +152,12 @@ def test_raar_is_its_formula_written_out(density: np.ndarray, backend: Backend) 
 
     g = project_amplitudes(rho)
     reflected = 2 * g - rho
-    expected = 0.5 * beta * (2 * project_support(reflected) - reflected + rho) + (1 - beta) * g
-    options = PhasingOptions((Pass("raar", 1),), beta=beta)
-    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step("raar", rho, inside)
+    expected = {
+        "raar": 0.5 * beta * (2 * project_support(reflected) - reflected + rho) + (1 - beta) * g,
+        "hio": np.where(inside & (g > 0), g, rho - beta * g),
+        "dm": rho + project_support(2 * g - rho) - g,
+        "sf": 2 * project_support(g) - g,
+    }[algorithm]
+    options = PhasingOptions((Pass(algorithm, 1),), beta=beta)  # type: ignore[arg-type]
+    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho.copy(), inside)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -22,6 +24,8 @@ from exafel.io.mrc import read_mrc
 from exafel.parallel.launch import launch
 from exafel.spi.state import load_state
 from exafel.steps import simulate_spi, spi_evaluate, spi_reconstruct
+from exafel.steps.base import Hooks
+from exafel.steps.spi_reconstruct import Tasks
 
 COMMAND = (sys.executable, "-c", "from exafel.cli.main import main; main()")
 ATOM = "ATOM  {n:5d}  C   ALA A{res:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 20.00           C\n"
@@ -126,6 +130,17 @@ def test_the_map_does_not_depend_on_the_number_of_ranks(shots: Path, tmp_path: P
     assert (tmp_path / "1" / "images.csv").read_text() == (tmp_path / "2" / "images.csv").read_text()
 
 
+def test_tasks_give_the_map_of_ranks(shots: Path, tmp_path: Path) -> None:
+    settings = short(merging={"regularisation": [0.1, 0.01]})
+    launch(spi_reconstruct.run, spi_reconstruct.request(settings, [shots], tmp_path / "ranks"))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        run = partial(spi_reconstruct.run, tasks=Tasks(pool.submit, 2))
+        launch(run, spi_reconstruct.request(settings, [shots], tmp_path / "tasks"))
+    for expected, found in zip(maps(tmp_path / "ranks"), maps(tmp_path / "tasks"), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    assert (tmp_path / "ranks" / "images.csv").read_text() == (tmp_path / "tasks" / "images.csv").read_text()
+
+
 def command_line(settings: SpiReconstructConfig, shots: Path, out: Path) -> list[str]:
     """The command that reconstructs into a folder, with its configuration beside it."""
     path = out.with_suffix(".yaml")
@@ -144,22 +159,22 @@ def test_mpi_ranks_sum_up_the_same(shots: Path, tmp_path: Path, mpi_environment:
 
 
 def test_a_run_that_is_killed_gives_the_same_map(shots: Path, tmp_path: Path) -> None:
-    settings = short().model_copy(update={"max_generations": 5})
+    settings = short().model_copy(update={"max_generations": 7})
     launch(spi_reconstruct.run, spi_reconstruct.request(settings, [shots], tmp_path / "whole"))
     command = command_line(settings, shots, tmp_path / "killed")
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    third = tmp_path / "killed" / "generations" / "003.json"
+    fifth = tmp_path / "killed" / "generations" / "005.json"
     until = time.monotonic() + 120
-    while not third.exists() and time.monotonic() < until:
+    while not fifth.exists() and time.monotonic() < until:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert third.exists()
+    assert fifth.exists()
     assert not (tmp_path / "killed" / "manifest.json").exists()
     state = load_state(tmp_path / "killed" / ".work" / "checkpoint.npz")
-    assert state.generation >= 3
+    assert state.generation >= 5
     summary = launch(spi_reconstruct.run, spi_reconstruct.request(settings, [shots], tmp_path / "killed"))
-    assert summary.n_generations == 5
+    assert summary.n_generations == 7
     for expected, found in zip(maps(tmp_path / "whole"), maps(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(expected, found)
 
@@ -180,13 +195,30 @@ def test_generations_in_blocks_are_the_same_as_all_at_once(shots: Path, tmp_path
 def test_two_conformations_are_told_apart(structure: Path, tmp_path: Path) -> None:
     other = blobs(tmp_path / "other.pdb", 11, 12.0)
     mixed = simulated(tmp_path / "mixed", [structure, other], 300)
-    settings = config(classes=2, halves=False, d_min_angstrom=10.0, marching={"d_start_angstrom": 10.0, "starts": 1})
-    launch(spi_reconstruct.run, spi_reconstruct.request(settings, [mixed], tmp_path / "map"))
+    settings = config(
+        classes=2,
+        halves=False,
+        d_min_angstrom=10.0,
+        marching={"d_start_angstrom": 10.0, "first_generations": 12, "starts": 3, "start_generations": 10},
+        matching={"references": 1500, "soft": 30.0, "refine_from": 8, "local_from": 14},
+    )
+    found = launch(spi_reconstruct.run, spi_reconstruct.request(settings, [mixed], tmp_path / "map"))
     evaluation = spi_evaluate.request(SpiEvaluateConfig(), tmp_path / "map", [mixed], tmp_path / "evaluate")
     truth = launch(spi_evaluate.run, evaluation)
     assert truth.class_accuracy is not None
     assert truth.class_accuracy > 0.95
     assert np.array(truth.confusion).sum() == 300
+    assert all(item.likeness is not None and item.likeness < 0.95 for item in found.classes)
+
+
+@pytest.mark.slow
+def test_classes_of_one_conformation_are_said_to_be_alike(shots: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    settings = config(classes=2, halves=False, d_min_angstrom=10.0, marching={"d_start_angstrom": 10.0, "starts": 2})
+    request = spi_reconstruct.request(settings, [shots], tmp_path / "map")
+    found = launch(partial(spi_reconstruct.run, hooks=Hooks(note=notes.append)), request)
+    assert all(item.likeness is not None and item.likeness > 0.95 for item in found.classes)
+    assert notes == ["classes [0, 1] are like another one: there may be fewer conformations, or one too rare to find"]
 
 
 def edited(source: Path, target: Path, n: int, change: str) -> Path:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exafel.io.manifest import read_manifest
+from exafel.io.mrc import read_mrc
+
+ROOT = Path(__file__).resolve().parents[2]
+STRUCTURE = ROOT / "workflows" / "config" / "demo" / "1a8o.pdb"
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -60,3 +66,33 @@ def test_a_wrong_configuration_starts_nothing(
         assert done.stdout.endswith(line)
         assert done.stdout.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_generations_as_tasks_give_the_map_of_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("parsl")
+    simulation = {"structures": [str(STRUCTURE)], "n_shots": 80, "detector": {"size_px": 20}}
+    reconstruction = {
+        "diameter_angstrom": 44.0,
+        "d_min_angstrom": 12.0,
+        "halves": False,
+        "block_images": 20,
+        "max_generations": 2,
+        "marching": {"d_start_angstrom": 12.0, "starts": 1},
+        "matching": {"references": 200, "soft": 5.0},
+        "phasing": {"iterations": 20, "starts": 2},
+    }
+    config = tmp_path / "config.yaml"
+    pulse = {"focus_radius_um": 0.01}
+    config.write_text(json.dumps({"simulate_spi": {**simulation, "pulse": pulse}, "spi_reconstruct": reconstruction}))
+    exafel = [sys.executable, "-c", "from exafel.cli.main import main; main()"]
+    common = ["--config", str(config), "--images", str(tmp_path / "shots"), "--out"]
+    for command in (
+        [*exafel, "simulate", "spi", "--config", str(config), "--out", str(tmp_path / "shots")],
+        [*exafel, "spi", "reconstruct", *common, str(tmp_path / "ranks")],
+        [sys.executable, "workflows/parsl/spi.py", *common, str(tmp_path / "tasks"), "--workers", "2"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-2000:]
+    expected, found = (read_mrc(tmp_path / name / "class0_density.mrc")[0] for name in ("ranks", "tasks"))
+    np.testing.assert_array_equal(found, expected)
+    assert (tmp_path / "ranks" / "images.csv").read_text() == (tmp_path / "tasks" / "images.csv").read_text()

@@ -38,13 +38,13 @@ def run_step(config: dict[str, Any], step: str, ranks: int, *_before: Any) -> di
     return run_link(WorkflowConfig.model_validate(config), step, ranks=ranks).model_dump(mode="json")
 
 
-def local_config(run_dir: Path) -> Config:
-    """Return Parsl's configuration for this machine: one worker, which starts a step's ranks itself."""
+def local_config(run_dir: Path, workers: int = 1) -> Config:
+    """Return Parsl's configuration for this machine: by default one worker, which starts a step's ranks itself."""
     module = "parsl.executors.high_throughput"
     executor = HighThroughputExecutor(
         label="local",
         address="127.0.0.1",
-        max_workers_per_node=1,
+        max_workers_per_node=workers,
         provider=LocalProvider(init_blocks=1, min_blocks=1, max_blocks=1),
         # Parsl's helpers by this very Python: PATH need not lead to them, nor to the same environment.
         interchange_launch_cmd=[sys.executable, "-m", f"{module}.interchange"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from exafel.config.base import Model
 
@@ -30,7 +30,9 @@ class SpiHitsConfig(Model):
 class PhasingConfig(Model):
     """How the phases of a density are found."""
 
-    algorithm: Literal["raar", "hio", "dm"] = Field("raar", description="Iterations that search; er ends them.")
+    algorithm: Literal["raar", "hio", "dm", "sf"] = Field(
+        "raar", description="Iterations that search (sf: solvent flipping); er ends them."
+    )
     iterations: int = Field(240, ge=1, description="Iterations of the algorithm.")
     er_iterations: int = Field(40, ge=0, description="Iterations of error reduction at the end.")
     beta: float = Field(0.9, gt=0, le=1, description="Feedback of raar and hio.")
@@ -38,6 +40,13 @@ class PhasingConfig(Model):
     shrinkwrap_sigma_voxels: float = Field(1.0, gt=0, description="Blur before the support is drawn anew.")
     shrinkwrap_threshold: float = Field(0.1, gt=0, lt=1, description="Border, as a fraction of the largest density.")
     positive: bool = Field(True, description="Forbid negative density.")
+    volume_angstrom3: PositiveFloat | None = Field(
+        None,
+        description="Volume of the particle, which the support then has: about 1.21 Å³ a dalton. Empty: threshold.",
+    )
+    symmetric: bool = Field(
+        False, description="Average the density over the point group whenever the support is drawn anew."
+    )
     starts: int = Field(4, ge=1, description="Random starts of the last phasing; the phase transfer is between them.")
 
 
@@ -62,19 +71,19 @@ class MatchingConfig(Model):
     weight_power: float = Field(2.0, description="Weight of a pixel in the distance: |s| to this power.")
     references: int = Field(3000, ge=10, description="Random reference orientations of a global generation.")
     refine_from: int = Field(
-        6, ge=0, description="Generation of a start from which orientations are also refined one by one."
+        8, ge=0, description="Generation of a start from which orientations are also refined one by one."
     )
     local_from: int = Field(
-        14, ge=0, description="Generation of a start from which they are only refined, without global references."
+        16, ge=0, description="Generation of a start from which they are only refined, without global references."
     )
     candidates: int = Field(1, ge=1, description="Best references of an image that are refined.")
     refine_steps: int = Field(3, ge=1, description="Gauss-Newton steps of a refinement.")
-    soft: PositiveInt = Field(
-        1,
-        description="Orientations of an image that are merged by likelihood in global generations. 1: the best.",
-    )
-    soft_temperature: PositiveFloat = Field(
-        4.0, description="Differences of the log-likelihood are divided by this before they become weights."
+    soft: float = Field(
+        50.0,
+        ge=1,
+        le=200,
+        description="Orientations that an image is merged in, by weight, in the first generation of a start; they get"
+        " fewer, by equal factors, until there is one in generation refine_from. 1: the best from the beginning.",
     )
 
 
@@ -85,10 +94,10 @@ class MarchingConfig(Model):
         None, description="Resolution of the first generations. Empty: a twelfth of the diameter."
     )
     step: float = Field(1.25, gt=1, description="Largest factor by which the resolution is raised at once.")
-    first_generations: int = Field(12, ge=1, description="Generations at the first resolution.")
+    first_generations: int = Field(16, ge=1, description="Generations at the first resolution.")
     generations: int = Field(3, ge=1, description="Generations at each further one.")
     starts: int = Field(3, ge=1, description="Random starts, of which each half goes on with the one that fits best.")
-    start_generations: int = Field(8, ge=1, description="Generations of a start before they are compared.")
+    start_generations: int = Field(12, ge=1, description="Generations of a start before they are compared.")
     correlation: float = Field(
         0.5, gt=0, lt=1, description="Half-set correlation of intensities up to which the data go on to be trusted."
     )

@@ -1,82 +1,87 @@
-"""From the models back to the images: the orientation, class and intensity scale of every image of all ranks."""
+"""From the models back to the images: the orientation, class and intensity scale of every one."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from exafel.arrays import AnyArray, Float32Array, FloatArray
+from exafel.config.spi import MatchingConfig
 from exafel.spi.blocks import Block
 from exafel.spi.matching import match
 from exafel.spi.refinement import refine
 from exafel.spi.rotations import random_quaternions
 from exafel.spi.slicing import batches, slices
-from exafel.spi.stage import Stage
+from exafel.spi.stage import Stage, photons_of_images
 from exafel.spi.state import Assignments
 
 _REFERENCES = 11
 
 
-class Assigner:
-    """Assigns at one resolution.
+def assign(stage: Stage, a: Assignments, models: Float32Array, generation: int, age: int) -> Assignments:
+    """Find the place of every image of all blocks again.
 
     Parameters
     ----------
-    stage
-        Its images.
+    a
+        What they were.
+    models
+        Autocorrelations, shape (models, m, m, m).
+    generation
+        Its number, from which the references are drawn.
+    age
+        Generations since the random start: first an image has several references by weight, then the best one is
+        refined, and then only that, within the class that the image is in.
     """
+    parts = stage.workers.gather(_assigned, stage, a, models, generation, age)
+    return Assignments.assembled([(block.rows, parts[block.number]) for block in stage.images.blocks])
 
-    def __init__(self, stage: Stage) -> None:
+
+def _assigned(stage: Stage, a: Assignments, models: Float32Array, generation: int, age: int) -> dict[int, Assignments]:
+    return _Assigner(stage, models).assign(a, generation, age)
+
+
+class _Assigner:
+    """Assigns the images of the blocks that are held here."""
+
+    def __init__(self, stage: Stage, models: Float32Array) -> None:
         self._stage = stage
         self._options = stage.config.matching
-        self._prepared = [stage.scorer.images(stage.photons[block.number]) for block in stage.images.own]
-
-    def assign(
-        self, a: Assignments, models: Float32Array, generation: int, *, refined: bool, local: bool
-    ) -> Assignments:
-        """Find every image's place again.
-
-        Parameters
-        ----------
-        a
-            What they were.
-        models
-            Autocorrelations, shape (models, m, m, m).
-        refined
-            Refine the best global references, one by one.
-        local
-            Only refine, within the class that an image is in.
-        """
-        stage, n = self._stage, self._stage.config.classes
+        n = stage.config.classes
         on_device = [stage.backend.array(model) for model in models]
-        own_models = [on_device[block.half * n : (block.half + 1) * n] for block in stage.images.own]
+        self._models = [on_device[block.half * n : (block.half + 1) * n] for block in stage.images.own]
+
+    def assign(self, a: Assignments, generation: int, age: int) -> dict[int, Assignments]:
+        """Return what is found, by the number of the block."""
+        stage, options, models = self._stage, self._options, self._models
+        refined, local = age >= options.refine_from, age >= options.local_from
         if local:
             before = [a.rows(block.rows).hardened() for block in stage.images.own]
-            found = [self._refined(*item) for item in zip(stage.images.own, before, own_models, strict=True)]
+            found = [self._refined(*item) for item in zip(stage.images.own, before, models, strict=True)]
         else:
-            found = self._global(own_models, generation, self._options.candidates if refined else self._options.soft)
+            width = 1.0 if refined else soft_width(options, age)
+            keep = options.candidates if refined else int(np.ceil(2 * width)) if width > 1 else 1
+            found = self._global(generation, min(keep, options.references), width)
             if refined:
-                found = [self._best_refined(*item) for item in zip(stage.images.own, found, own_models, strict=True)]
-        parts = {
+                found = [self._best_refined(*item) for item in zip(stage.images.own, found, models, strict=True)]
+        return {
             block.number: self._scaled(block, item, own)
-            for block, item, own in zip(stage.images.own, found, own_models, strict=True)
+            for block, item, own in zip(stage.images.own, found, models, strict=True)
         }
-        everything = stage.images.all_of(parts)
-        return Assignments.assembled([(block.rows, everything[block.number]) for block in stage.images.blocks])
 
-    def _global(self, models: list[list[AnyArray]], generation: int, keep: int) -> list[Assignments]:
+    def _global(self, generation: int, keep: int, width: float) -> list[Assignments]:
         stage, options = self._stage, self._options
         rng = np.random.default_rng([stage.config.seed, _REFERENCES, generation])
         references = random_quaternions(options.references, rng)  # fresh ones: no image is stuck in a grid's hole
-        matches = match(self._prepared, models, references, stage.cube, stage.pixels, stage.scorer, keep)
+        images = [stage.prepared[block.number] for block in stage.images.own]
+        matches = match(images, self._models, references, stage.cube, stage.pixels, stage.scorer, keep)
         result = []
         for item in matches:
             score = stage.backend.host(item.score).astype(np.float64)
-            weight = np.exp((score - score[:, :1]) / options.soft_temperature)
-            weight[weight < 0.01] = 0
+            weight = weights_of_width(score, width)
             result.append(
                 Assignments(
                     references[stage.backend.host(item.reference)],
-                    weight / weight.sum(axis=1, keepdims=True),
+                    weight,
                     stage.backend.host(item.model).astype(np.int64),
                     score[:, 0],
                     np.ones(len(score)),
@@ -125,9 +130,46 @@ class Assigner:
         return a.with_scale(scale)
 
 
+def soft_width(options: MatchingConfig, age: int) -> float:
+    """Number of orientations that an image is merged in, by weight, so many generations after a random start."""
+    return float(options.soft ** max(0.0, 1 - age / max(options.refine_from, 1)))
+
+
+def weights_of_width(score: FloatArray, width: float) -> FloatArray:
+    """Weights exp(score / T) of the best references of each image, T such that they count as so many.
+
+    exp of the entropy of an image's weights is `width`: the scale of the scores, which depends on photons and on how
+    good the model is by now, does not matter.
+
+    Parameters
+    ----------
+    score
+        Best first, shape (images, k).
+    width
+        Less than k; at 1, the best has all the weight.
+
+    Returns
+    -------
+    Shape (images, k); each row sums to 1.
+    """
+    if width <= 1 or score.shape[1] == 1:
+        return np.asarray(np.eye(1, score.shape[1]).repeat(len(score), axis=0))
+    below = score - score[:, :1]
+    spread = np.maximum(-below[:, -1:], 1e-30)
+    low, high = np.full((len(score), 1), -7.0), np.full((len(score), 1), 7.0)  # of log10 T / spread
+    for _ in range(30):
+        middle = (low + high) / 2
+        weight = np.exp(below / (spread * 10**middle))
+        weight /= weight.sum(axis=1, keepdims=True)
+        entropy = -(weight * np.log(np.maximum(weight, 1e-300))).sum(axis=1, keepdims=True)
+        low, high = np.where(entropy < np.log(width), middle, low), np.where(entropy < np.log(width), high, middle)
+    weight[weight < 1e-3 * weight[:, :1]] = 0
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
 def start_scales(stage: Stage) -> FloatArray:
-    """Intensity scale of every image of all ranks by its photons, before there is a model, shape (images,)."""
-    parts = stage.images.all_of({block.number: stage.photons_of_images(block) for block in stage.images.own})
+    """Intensity scale of every image of all blocks by its photons, before there is a model, shape (images,)."""
+    parts = stage.workers.gather(photons_of_images, stage)
     result = np.ones(sum(len(block.rows) for block in stage.images.blocks))
     for block in stage.images.blocks:
         result[block.rows] = np.maximum(parts[block.number], 1e-3)

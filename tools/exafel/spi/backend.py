@@ -100,6 +100,16 @@ class Backend:
         """Real cube of side `m` whose FFT is given."""
         return self.fft.irfftn(x, s=(m, m, m), **self.fft_options)
 
+    def irfftn_of_scratch(self, x: AnyArray, m: int) -> DeviceArray:
+        """Return the same as `irfftn`, where `x` is not needed any more: on processors two of the axes are done in it.
+
+        A new array of this size costs more in page faults than its transform.
+        """
+        if self.name != "cpu":
+            return self.irfftn(x, m)
+        half = self.fft.ifftn(x, axes=(0, 1), overwrite_x=True, **self.fft_options)
+        return self.fft.irfft(half, n=m, axis=2, **self.fft_options)
+
     def array(self, x: Any, dtype: Any = np.float32) -> DeviceArray:
         """Return an array of this device."""
         return self.xp.asarray(x, dtype=dtype)

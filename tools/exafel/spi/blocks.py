@@ -1,6 +1,6 @@
 """Images in blocks: the unit that ranks share, so that no result depends on how many ranks there are.
 
-A block's images, their order and all that is computed from them are the same whichever rank has it; what is summed over
+A block's images, their order and all that is computed from them are the same whoever holds it; what is summed over
 blocks is summed in the order of blocks, or as integers.
 """
 
@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
-from exafel.arrays import AnyArray, Float32Array, FloatArray, IntArray
+from exafel.arrays import AnyArray, Float32Array, IntArray
 from exafel.errors import NothingUsableError
-from exafel.parallel.comm import Communicator
 
 _STREAM_ORDER = 7
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +47,23 @@ def share_out(n: int, n_halves: int, block_images: int, seed: int) -> list[Block
 
 
 class Images:
-    """The photons of this rank's blocks, up to the highest resolution that will be used.
+    """The photons of some blocks, up to the highest resolution that will be used.
 
     Parameters
     ----------
     blocks
-        All blocks; rank r of n has numbers r, r + n, ...
+        All blocks of the reconstruction.
     read
         Reads images by their numbers, shape (n, pixels).
+    numbers
+        Of the blocks that are held here.
     """
 
-    def __init__(self, blocks: Sequence[Block], read: Callable[[IntArray], Float32Array], comm: Communicator) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], read: Callable[[IntArray], Float32Array], numbers: Sequence[int]
+    ) -> None:
         self.blocks = tuple(blocks)
-        self.own = tuple(blocks[comm.rank :: comm.size])
-        self.comm = comm
+        self.own = tuple(blocks[number] for number in numbers)
         self._photons = {block.number: read(block.rows) for block in self.own}
 
     def joined(self) -> Images:
@@ -77,19 +76,6 @@ class Images:
     def photons(self, block: Block, columns: AnyArray) -> Float32Array:
         """Some pixels of a block's images, shape (n, columns)."""
         return np.ascontiguousarray(self._photons[block.number][:, columns])
-
-    def ordered_sum(self, parts: Mapping[int, FloatArray]) -> FloatArray:
-        """Sum of small arrays over all blocks of all ranks, in the order of blocks."""
-        everything = self.all_of(parts)
-        total = np.zeros_like(everything[0])
-        for number in range(len(everything)):
-            total = total + everything[number]
-        return np.asarray(total, dtype=np.float64)
-
-    def all_of(self, parts: Mapping[int, T]) -> dict[int, T]:
-        """Results of all blocks of all ranks by the block's number, on every rank."""
-        gathered = self.comm.allgather(dict(parts))
-        return {number: value for part in gathered for number, value in part.items()}
 
 
 def require_enough(n: int, least: int, reasons: Mapping[str, int]) -> None:

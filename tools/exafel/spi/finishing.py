@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,32 +10,35 @@ import scipy.fft
 
 from exafel.arrays import AnyArray, Float32Array, FloatArray
 from exafel.config.spi import PhasingConfig, SpiReconstructConfig
-from exafel.parallel.comm import Communicator
-from exafel.spi.alignment import place_density
+from exafel.spi.alignment import align_intensities, place_density
 from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
 from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions
-from exafel.spi.rotations import conjugate, multiply
-from exafel.spi.solving import Merger
+from exafel.spi.rotations import conjugate, multiply, point_group
+from exafel.spi.solving import merge
 from exafel.spi.stage import Stage
 from exafel.spi.state import Assignments, State
 
 _STARTS = 14
+_JUNG = (3 / 8) ** 0.5  # what is nowhere wider than D fits into a ball of this radius times D (Jung 1901), not of D / 2
 _IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
 
-def phasing_options(config: PhasingConfig) -> PhasingOptions:
-    """Passes of a configuration: the search, cut by shrinkwraps, and error reduction at the end."""
+def phasing_options(config: PhasingConfig, cube: Cube, symmetry: str) -> PhasingOptions:
+    """Options of a configuration: the search, cut by shrinkwraps, and error reduction at the end."""
     cuts = np.array_split(np.arange(config.iterations), config.shrinkwraps + 1)
     last = len(cuts) - 1
     search = [Pass(config.algorithm, len(part), number < last) for number, part in enumerate(cuts) if len(part)]
+    volume = config.volume_angstrom3
     return PhasingOptions(
         (*search, Pass("er", config.er_iterations)),
         config.beta,
         config.shrinkwrap_sigma_voxels,
         config.shrinkwrap_threshold,
         config.positive,
+        None if volume is None else max(1, round(volume / cube.voxel_angstrom**3)),
+        point_group(symmetry) if config.symmetric and symmetry != "C1" else None,
     )
 
 
@@ -43,9 +46,11 @@ def phase_model(
     a: AnyArray, cube: Cube, config: SpiReconstructConfig, backend: Backend, rng: np.random.Generator
 ) -> Phased:
     """Find phases of one autocorrelation from a random start; arrays of the result are on the device."""
-    limit = cube.ball(config.diameter_angstrom / 2)
+    limit = cube.ball(_JUNG * config.diameter_angstrom)
     amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend)
-    return Phaser(amplitudes, limit, cube, phasing_options(config.phasing), backend).run(None, None, rng)
+    return Phaser(amplitudes, limit, cube, phasing_options(config.phasing, cube, config.symmetry), backend).run(
+        None, None, rng
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,8 @@ class FinalMap:
         Between random starts.
     r_factor
         Of the best start.
+    likeness
+        Largest correlation of intensities on spheres with another class's, when aligned; None where there is one class.
     """
 
     density: Float32Array
@@ -71,6 +78,7 @@ class FinalMap:
     fsc_half: Curve | None
     prtf: Curve | None
     r_factor: float
+    likeness: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +89,7 @@ class Finished:
     assignments: Assignments
 
 
-def finish(stage: Stage, state: State, comm: Communicator) -> Finished:
+def finish(stage: Stage, state: State) -> Finished:
     """Bring halves together, merge all images, phase, and test; all ranks get the result.
 
     Parameters
@@ -94,25 +102,31 @@ def finish(stage: Stage, state: State, comm: Communicator) -> Finished:
     config, cube, backend = stage.config, stage.cube, stage.backend
     assert state.models is not None
     joined = _joined(stage, state)
-    whole = stage.with_(config.model_copy(update={"halves": False}), stage.images.joined())
-    merged = Merger(whole).merge(joined, None, state.generation).models
+    merged = merge(stage.joined(), joined, None, state.generation).models
     n, starts = config.classes, config.phasing.starts
     tasks = [(merged[kind], (0, kind, start)) for kind in range(n) for start in range(starts)]
     if stage.n_halves == 2:
         tasks += [(state.models[half * n + kind], (1 + half, kind, 0)) for half in range(2) for kind in range(n)]
-
-    def phased(a: Float32Array, key: tuple[int, int, int]) -> Phased:
-        found = phase_model(a, cube, config, backend, np.random.default_rng([config.seed, _STARTS, *key]))
-        return Phased(backend.host(found.density), backend.host(found.support), found.r_factor)
-
-    results = _shared(tasks, phased, comm)
+    results = {key: found for (_, key), found in zip(tasks, stage.workers.each(_phased, stage, tasks), strict=True)}
     maps = []
     for kind in range(n):
         own = [results[0, kind, start] for start in range(starts)]
         density, transfer = _mean_of_starts(own, cube, backend)
         halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
-        maps.append(FinalMap(density, merged[kind], halves, transfer, min(item.r_factor for item in own)))
+        best = min(item.r_factor for item in own)
+        maps.append(FinalMap(density, merged[kind], halves, transfer, best, _likeness(stage, merged, kind)))
     return Finished(maps, joined)
+
+
+def _likeness(stage: Stage, merged: Float32Array, kind: int) -> float | None:
+    own, backend = stage.backend.array(merged[kind]), stage.backend
+    diameter = stage.config.diameter_angstrom
+    found = [
+        align_intensities(own, backend.array(other), stage.cube, diameter, backend).correlation
+        for number, other in enumerate(merged)
+        if number != kind
+    ]
+    return max(found, default=None)
 
 
 def _joined(stage: Stage, state: State) -> Assignments:
@@ -133,14 +147,10 @@ def _joined(stage: Stage, state: State) -> Assignments:
     return Assignments(q, a.weights, classes, a.score, a.scale)
 
 
-def _shared(
-    tasks: Sequence[tuple[Float32Array, tuple[int, int, int]]],
-    work: Callable[[Float32Array, tuple[int, int, int]], Phased],
-    comm: Communicator,
-) -> dict[tuple[int, int, int], Phased]:
-    """Do tasks on all ranks, and have all results on each."""
-    own = {key: work(a, key) for a, key in tasks[comm.rank :: comm.size]}
-    return {key: value for part in comm.allgather(own) for key, value in part.items()}
+def _phased(stage: Stage, task: tuple[Float32Array, tuple[int, int, int]]) -> Phased:
+    (a, key), backend = task, stage.backend
+    found = phase_model(a, stage.cube, stage.config, backend, np.random.default_rng([stage.config.seed, _STARTS, *key]))
+    return Phased(backend.host(found.density), backend.host(found.support), found.r_factor)
 
 
 def _mean_of_starts(own: Sequence[Phased], cube: Cube, backend: Backend) -> tuple[Float32Array, Curve | None]:

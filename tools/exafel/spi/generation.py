@@ -12,12 +12,12 @@ import numpy as np
 
 from exafel.arrays import Float32Array, FloatArray
 from exafel.spi.alignment import align_intensities
-from exafel.spi.assigning import Assigner
+from exafel.spi.assigning import assign
 from exafel.spi.finishing import phase_model
 from exafel.spi.fsc import Curve
 from exafel.spi.phasing import autocorrelation
 from exafel.spi.rotations import about_z, angle_deg, multiply, random_quaternions
-from exafel.spi.solving import Merger
+from exafel.spi.solving import merge
 from exafel.spi.stage import Stage
 from exafel.spi.state import Assignments, State
 
@@ -47,23 +47,19 @@ class Generations:
     Parameters
     ----------
     stage
-        Its images, on every rank its own blocks.
+        Its images, and who works on them.
     """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.merger = Merger(stage)
-        self.assigner = Assigner(stage)
 
     def run(self, state: State) -> State:
         """Do one generation; the state's history has its record."""
-        options = self.stage.config.matching
-        refined, local = state.age >= options.refine_from, state.age >= options.local_from
         seconds = Seconds()
         config, number = self.stage.config, state.generation
         before = self._reseeded(state.assignments, number)
         with seconds.stage("merge"):
-            merged = self.merger.merge(before, state.models, number)
+            merged = merge(self.stage, before, state.models, number)
         models = merged.models
         if config.model == "phased":
             with seconds.stage("phase"):
@@ -71,7 +67,7 @@ class Generations:
         with seconds.stage("test"):
             turn, curve = self.compare_halves(models, state.turn)
         with seconds.stage("match"):
-            after = self.assigner.assign(before, models, number, refined=refined, local=local)
+            after = assign(self.stage, before, models, number, state.age)
         moved = angle_deg(before.best, after.best, self.stage.symmetry)
         turned = angle_deg(multiply(_HALF_TURN, before.best), after.best, self.stage.symmetry)
         record: dict[str, Any] = {
@@ -79,7 +75,7 @@ class Generations:
             "start": state.start,
             "d_angstrom": round(self.stage.cube.d_min_angstrom, 4),
             "m": self.stage.cube.m,
-            "local": local,
+            "local": state.age >= config.matching.local_from,
             "median_move_deg": round(float(np.median(np.minimum(moved, turned))), 5),
             "mean_score": float(after.score.mean()),
             "class_fractions": _fractions(after, config.classes),

@@ -71,7 +71,8 @@ def survey(shots: SpiShots, wanted: IntArray, pixels: Pixels, comm: Communicator
     return Usable(everyone, dict(sorted(reasons.items())), "poisson" if counts and few else "distance")
 
 
-def read_pixels(shots: SpiShots, numbers: IntArray, pixels: Pixels) -> Float32Array:
-    """Photons of some shots in the pixels that are used, shape (n, pixels)."""
+def read_pixels(shots: SpiShots, pixels: Pixels, used: IntArray, rows: IntArray) -> Float32Array:
+    """Photons of some of the shots that are used, in the pixels that are, shape (rows, pixels)."""
+    numbers = used[rows]
     parts = [shots.read(numbers[i : i + _AT_ONCE])[:, pixels.index] for i in range(0, len(numbers), _AT_ONCE)]
     return np.concatenate(parts) if parts else np.zeros((0, len(pixels)), dtype=np.float32)

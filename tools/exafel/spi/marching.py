@@ -8,13 +8,14 @@ import numpy as np
 
 from exafel.config.spi import SpiReconstructConfig
 from exafel.spi.assigning import start_scales
-from exafel.spi.backend import Backend
+from exafel.spi.backend import backend_of
 from exafel.spi.blocks import Images
 from exafel.spi.generation import Generations
 from exafel.spi.grids import Pixels
 from exafel.spi.matching import Score
-from exafel.spi.stage import Stage
+from exafel.spi.stage import Stage, StageSettings
 from exafel.spi.state import Assignments, State
+from exafel.spi.workers import Workers
 
 _START = 10
 
@@ -34,17 +35,20 @@ class March:
     Parameters
     ----------
     images
-        This rank's images.
+        Those that are held here.
     pixels
         Pixels that they hold.
     score
         How they are compared.
+    workers
+        Those that hold all images.
     """
 
     def __init__(
-        self, config: SpiReconstructConfig, images: Images, pixels: Pixels, score: Score, backend: Backend
+        self, config: SpiReconstructConfig, images: Images, pixels: Pixels, score: Score, workers: Workers
     ) -> None:
-        self._config, self._images, self._pixels, self._score, self._backend = config, images, pixels, score, backend
+        self._config, self._images, self._pixels, self._score, self._workers = config, images, pixels, score, workers
+        self._backend = backend_of(config.backend, config.threads)
         self._resolutions = resolutions(config)
         self._n = sum(len(block.rows) for block in images.blocks)
         self._current: tuple[int, Generations] | None = None
@@ -66,8 +70,8 @@ class March:
         if self._current is None or self._current[0] != stage:
             self._current = None  # its arrays go before new ones come
             d = self._resolutions[stage]
-            made = Stage(self._config, self._images, self._pixels, self._score, d, self._backend)
-            self._current = (stage, Generations(made))
+            settings = StageSettings(self._config, self._pixels, self._score, d)
+            self._current = (stage, Generations(Stage(settings, self._images, self._backend, self._workers)))
         return self._current[1]
 
     def run(self, state: State, until: int, after: Callable[[State], None]) -> State:

@@ -8,6 +8,8 @@ With P_M the projection on the measured amplitudes and P_S that on support and p
     HIO   ρ' = P_M ρ within the support and where positive, else ρ - β P_M ρ
     RAAR  ρ' = ½β (R_S R_M ρ + ρ) + (1 - β) P_M ρ with R = 2P - 1
     DM    ρ' = ρ + P_S (2 P_M ρ - ρ) - P_M ρ
+    SF    ρ' = 2 P_S P_M ρ - P_M ρ: what is outside changes its sign (solvent flipping; Abrahams & Leslie 1996, Acta
+          Cryst. D 52, 30; as a projection algorithm Marchesini 2007, Rev. Sci. Instrum. 78, 011301)
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from exafel.arrays import AnyArray, BoolArray, DeviceArray, Float32Array
+from exafel.arrays import AnyArray, BoolArray, DeviceArray, Float32Array, FloatArray
 from exafel.spi.backend import Backend
 from exafel.spi.grids import Cube
+from exafel.spi.symmetry import symmetrised_density
 
-Algorithm = Literal["er", "hio", "raar", "dm"]
+Algorithm = Literal["er", "hio", "raar", "dm", "sf"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Pass:
     shrinkwrap: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhasingOptions:
     """How phases are found.
 
@@ -51,6 +54,12 @@ class PhasingOptions:
         Fraction of the blurred density's largest value that its border is at.
     positive
         Whether negative density is forbidden.
+    volume_voxels
+        Voxels of the support after it is drawn anew, those of the largest blurred density: the content of solvent is
+        known. Else it is where the threshold is passed.
+    group
+        Rotations of a point group, shape (order, 4), over which the density is averaged whenever the support is drawn
+        anew, and at the end.
     """
 
     passes: tuple[Pass, ...]
@@ -58,6 +67,8 @@ class PhasingOptions:
     sigma_voxels: float = 1.0
     threshold: float = 0.1
     positive: bool = True
+    volume_voxels: int | None = None
+    group: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +119,11 @@ class Phaser:
         self._free = 1 - amplitudes.measured
         self._limit = xp.fft.ifftshift(backend.array(limit, dtype=xp.bool_))
         self._cube, self._options, self._backend = cube, options, backend
+        # where intermediate results go: new arrays of this size cost more than what is computed in them
+        self._size = xp.empty_like(self._free)
+        self._squares = xp.empty((*self._free.shape, 2), dtype=np.float32)
+        self._real = xp.empty(self._limit.shape, dtype=np.float32)
+        self._mask = xp.empty(self._limit.shape, dtype=xp.bool_)
 
     def run(self, density: AnyArray | None, support: AnyArray | None, rng: np.random.Generator) -> Phased:
         """Run all passes.
@@ -122,39 +138,65 @@ class Phaser:
         if density is None:
             rho = backend.array(rng.random(inside.shape, dtype=np.float32)) * inside
         else:
-            rho = xp.fft.ifftshift(backend.array(density))
+            rho = xp.fft.ifftshift(backend.array(density))  # a copy
         for item in self._options.passes:
             for _ in range(item.iterations):
                 rho = self._step(item.algorithm, rho, inside)
             if item.shrinkwrap:
+                rho = self._symmetrised(rho)
                 inside = self._shrinkwrap(rho)
+        if self._options.group is not None:
+            rho = self._symmetrised(self._project_support(rho, inside))
+            inside = self._shrinkwrap(rho)
         projected = self._project_support(self._project_amplitudes(rho)[0], inside)
         r_factor = self._project_amplitudes(projected)[1]
         return Phased(xp.fft.fftshift(projected), xp.fft.fftshift(inside), r_factor)
 
     def _step(self, algorithm: Algorithm, rho: AnyArray, inside: AnyArray) -> DeviceArray:
+        """Do one iteration; `rho` is overwritten."""
+        xp = self._backend.xp
         g = self._project_amplitudes(rho, want_r=False)[0]
         beta = np.float32(self._options.beta)
         if algorithm == "er":
             return self._project_support(g, inside)
         if algorithm == "hio":
-            return self._backend.xp.where(self._allowed(g, inside), g, rho - beta * g)
-        if algorithm == "raar":
+            keep = self._allowed(g, inside)
+            xp.multiply(g, beta, out=self._real)
+            rho -= self._real
+        elif algorithm == "raar":
             # where the reflected density 2g - ρ is allowed all terms but g cancel, elsewhere its projection is 0
-            allowed = inside & (g + g > rho) if self._options.positive else inside
-            return self._backend.xp.where(allowed, g, beta * rho + (1 - 2 * beta) * g)
-        return rho + self._project_support(2 * g - rho, inside) - g
+            keep = inside
+            if self._options.positive:
+                xp.add(g, g, out=self._real)
+                keep = xp.greater(self._real, rho, out=self._mask)
+                keep &= inside
+            rho *= beta
+            rho += xp.multiply(g, 1 - 2 * beta, out=self._real)
+        elif algorithm == "sf":
+            keep = self._allowed(g, inside)
+            xp.negative(g, out=rho)
+        else:
+            return rho + self._project_support(2 * g - rho, inside) - g
+        xp.copyto(rho, g, where=keep)
+        return rho
 
     def _allowed(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
-        return inside & (g > 0) if self._options.positive else inside
+        if not self._options.positive:
+            return inside
+        keep = self._backend.xp.greater(g, 0, out=self._mask)
+        keep &= inside
+        return keep
 
     def _project_support(self, g: AnyArray, inside: AnyArray) -> DeviceArray:
         return g * self._allowed(g, inside)
 
     def _project_amplitudes(self, rho: AnyArray, *, want_r: bool = True) -> tuple[DeviceArray, float]:
-        xp = self._backend.xp
+        xp, size = self._backend.xp, self._size
         F = self._backend.rfftn(rho)
-        size = xp.sqrt(F.real * F.real + F.imag * F.imag)  # faster than abs, which guards against overflow
+        parts = F.view(np.float32).reshape(*F.shape, 2)
+        squares = xp.multiply(parts, parts, out=self._squares)
+        xp.add(squares[..., 0], squares[..., 1], out=size)  # faster than abs, which guards against overflow
+        xp.sqrt(size, out=size)
         r_factor = 0.0
         if want_r:
             difference = (xp.abs(size - self._a.values) * self._a.measured).sum(dtype=np.float64)
@@ -163,13 +205,24 @@ class Phaser:
         xp.divide(self._a.values, size, out=size)
         size += self._free
         F *= size
-        return self._backend.irfftn(F, self._cube.m), r_factor
+        return self._backend.irfftn_of_scratch(F, self._cube.m), r_factor
+
+    def _symmetrised(self, rho: AnyArray) -> DeviceArray:
+        if self._options.group is None:
+            return rho
+        backend, shift = self._backend, self._backend.xp.fft
+        density = backend.host(shift.fftshift(rho))
+        return shift.ifftshift(backend.array(symmetrised_density(density, self._cube, self._options.group, backend)))
 
     def _shrinkwrap(self, rho: AnyArray) -> DeviceArray:
         backend = self._backend
         blurred = gaussian_filter(np.abs(backend.host(rho)), self._options.sigma_voxels, mode="wrap")
         blurred = backend.array(blurred) * self._limit
-        inside = blurred > self._options.threshold * blurred.max()
+        border = self._options.threshold * blurred.max()
+        if self._options.volume_voxels is not None:
+            n = min(self._options.volume_voxels, int(self._limit.sum()))
+            border = backend.xp.partition(blurred.ravel(), -n)[-n] * np.float32(1 - 1e-6)
+        inside = blurred > border
         return inside if int(inside.sum()) > 8 else self._limit
 
 

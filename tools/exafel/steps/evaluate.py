@@ -14,13 +14,13 @@ from exafel.config.evaluate import EvaluateSfxConfig
 from exafel.errors import ConfigError, InputError, NothingUsableError
 from exafel.io.crystal import Crystal, space_group_of_hall
 from exafel.io.expt import read_expt
-from exafel.io.files import write_json
 from exafel.io.manifest import MANIFEST_NAME, read_manifest
 from exafel.io.mtz import read_mtz
 from exafel.io.truth import Truth, read_truth
-from exafel.parallel.comm import Communicator, from_root
-from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
+from exafel.parallel.comm import Communicator
+from exafel.steps.base import QUIET, Hooks, StepRequest, require_paths
 from exafel.steps.evaluate_figures import Figures, figures_of, true_table
+from exafel.steps.evaluation import EvaluationSummary, run_evaluation
 from exafel.stills.accuracy import LatticeErrors, lattice_errors
 
 STEP = "evaluate"
@@ -42,14 +42,13 @@ class Shell(Model):
     cc: float | None
 
 
-class Summary(StepSummary):
+class Summary(EvaluationSummary):
     """Figures of merit.
 
     `n` lattices belong to shots that truly hit a crystal; `n_wrong` of them lie more than the configured angle off.
     `cell_rms_angstrom` (a, b, c) is over the others. `n_false` lattices are on shots without a crystal.
     """
 
-    n: int
     n_true: int
     n_wrong: int
     n_false: int
@@ -123,16 +122,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Summa
     """
     config = request.config
     assert isinstance(config, EvaluateSfxConfig)
-    with StepRun(request, comm) as step:
-        if step.finished is not None:
-            return step.up_to_date(Summary)
-        with step.phase("evaluate"):
-            summary = from_root(comm, lambda: _evaluate(request, config))
-        if comm.rank == 0:
-            path = step.out / "evaluation.json"
-            write_json(path, summary.model_dump(mode="json"))
-            step.add_container(path, "json", rows=summary.n)
-        return step.finish(summary)
+    return run_evaluation(request, comm, Summary, lambda: _evaluate(request, config))
 
 
 def _evaluate(request: StepRequest, config: EvaluateSfxConfig) -> Summary:

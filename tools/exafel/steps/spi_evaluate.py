@@ -13,15 +13,15 @@ from exafel.arrays import AnyArray
 from exafel.config.base import Model
 from exafel.config.spi import SpiEvaluateConfig
 from exafel.errors import InputError, NothingUsableError
-from exafel.io.files import write_json
 from exafel.io.manifest import read_manifest, verify_containers
 from exafel.io.mrc import read_mrc
 from exafel.io.spi_file import SpiShots
-from exafel.parallel.comm import Communicator, from_root
+from exafel.parallel.comm import Communicator
 from exafel.spi.evaluate import class_of_conformation, compare_density, confusion, orientation_errors_by_class
 from exafel.spi.particles import read_particles
 from exafel.spi.rotations import point_group
-from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
+from exafel.steps.base import QUIET, Hooks, StepRequest, require_paths
+from exafel.steps.evaluation import EvaluationSummary, run_evaluation
 from exafel.steps.spi_reconstruct import shot_files
 
 STEP = "spi_evaluate"
@@ -40,10 +40,9 @@ class DensitySummary(Model):
     fsc: tuple[float | None, ...]
 
 
-class Summary(StepSummary):
+class Summary(EvaluationSummary):
     """Figures of merit; orientations are modulo symmetry, global frame and the half-turn about the beam."""
 
-    n: int
     orientation_median_deg: float
     orientation_mean_deg: float
     within_5_deg: float
@@ -82,16 +81,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET) -> Summa
     """
     config = request.config
     assert isinstance(config, SpiEvaluateConfig)
-    with StepRun(request, comm) as step:
-        if step.finished is not None:
-            return step.up_to_date(Summary)
-        with step.phase("evaluate"):
-            summary = from_root(comm, lambda: _evaluate(request, config))
-        if comm.rank == 0:
-            path = step.out / "evaluation.json"
-            write_json(path, summary.model_dump(mode="json"))
-            step.add_container(path, "json", rows=summary.n)
-        return step.finish(summary)
+    return run_evaluation(request, comm, Summary, lambda: _evaluate(request, config))
 
 
 def _evaluate(request: StepRequest, config: SpiEvaluateConfig) -> Summary:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +25,18 @@ from exafel.io.mrc import write_mrc
 from exafel.io.spi_file import SpiShots
 from exafel.io.spi_hits import read_single_hits
 from exafel.parallel.comm import Communicator, from_root
-from exafel.spi.backend import backend_of
 from exafel.spi.blocks import Images, require_enough, share_out
 from exafel.spi.finishing import FinalMap, Finished, finish
 from exafel.spi.fsc import Curve
 from exafel.spi.loading import read_pixels, survey, usable_pixels
 from exafel.spi.marching import March
 from exafel.spi.state import Assignments, State, load_state, save_state
+from exafel.spi.workers import RankWorkers, TaskWorkers, Workers
 from exafel.steps.base import QUIET, Hooks, StepRequest, StepRun, StepSummary, require_paths
 
 STEP = "spi_reconstruct"
 CHECKPOINT = "checkpoint.npz"
+_ALIKE = 0.95
 
 
 class ClassSummary(Model):
@@ -41,6 +47,9 @@ class ClassSummary(Model):
     r_factor: float = Field(description="Σ|A - |F|| / ΣA of the best of all starts.")
     fsc_half_angstrom: float | None = Field(description="Resolution at which the halves' correlation is 0.5.")
     fsc_half_0143_angstrom: float | None = Field(description="At which it is 0.143.")
+    likeness: float | None = Field(
+        None, description="Largest correlation of its intensities with another class's. Near 1: not two conformations."
+    )
     prtf_angstrom: float | None = Field(description="At which the phase transfer between starts is 1/e.")
 
 
@@ -70,6 +79,26 @@ class Summary(StepSummary):
     generations: tuple[Generation, ...] = ()
     allreduce_bytes_a_model: int
     cpu_s: float
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Who runs tasks, and how many at a time.
+
+    Parameters
+    ----------
+    submit
+        Starts a module-level function with its arguments, which can be pickled, and returns a future.
+    n
+        Groups that the blocks of images are parted into.
+    """
+
+    submit: Callable[..., Future[Any]]
+    n: int
+
+    def groups(self, n_blocks: int) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the blocks of every task."""
+        return tuple(tuple(range(first, n_blocks, self.n)) for first in range(min(self.n, n_blocks)))
 
 
 def request(
@@ -103,13 +132,22 @@ def request(
     return StepRequest(STEP, config, inputs, out)
 
 
-def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET, *, until: int | None = None) -> Summary:
+def run(
+    request: StepRequest,
+    comm: Communicator,
+    hooks: Hooks = QUIET,
+    *,
+    until: int | None = None,
+    tasks: Tasks | None = None,
+) -> Summary:
     """Reconstruct; a run that was killed goes on after its last generation, and gives the same.
 
     Parameters
     ----------
     until
         End after so many generations, without a manifest; the next run goes on there.
+    tasks
+        Who works on the images, if not the ranks: `comm` is then one process, which holds none of them.
 
     Raises
     ------
@@ -123,7 +161,7 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET, *, until
     with StepRun(request, comm) as step:
         if step.finished is not None:
             return step.up_to_date(Summary)
-        work = _Reconstruction(step, config, comm)
+        work = _Reconstruction(step, config, comm, tasks)
         with step.phase("read"):
             march = work.prepare()
         with step.phase("generations"), hooks.progress("generations", config.max_generations) as progress:
@@ -142,8 +180,13 @@ def run(request: StepRequest, comm: Communicator, hooks: Hooks = QUIET, *, until
             hooks.note(f"{state.generation} generations are done; the next run goes on there")
             return work.summary(state, None)
         with step.phase("phase"):
-            final = finish(march.generations(state.stage).stage, state, comm)
+            final = finish(march.generations(state.stage).stage, state)
         summary = work.summary(state, final)
+        alike = [item.number for item in summary.classes if item.likeness is not None and item.likeness > _ALIKE]
+        if alike:
+            hooks.note(
+                f"classes {alike} are like another one: there may be fewer conformations, or one too rare to find"
+            )
         if comm.rank == 0:
             with step.phase("output"):
                 work.write(state, final)
@@ -159,8 +202,8 @@ def _note(record: dict[str, Any]) -> str:
 class _Reconstruction:
     """What one run reads, and what it writes."""
 
-    def __init__(self, step: StepRun, config: SpiReconstructConfig, comm: Communicator) -> None:
-        self._step, self._config, self._comm = step, config, comm
+    def __init__(self, step: StepRun, config: SpiReconstructConfig, comm: Communicator, tasks: Tasks | None) -> None:
+        self._step, self._config, self._comm, self._tasks = step, config, comm, tasks
         inputs = step.request.inputs
         paths = from_root(comm, lambda: [file for path in inputs["images"] for file in shot_files(path)])
         self._shots = SpiShots(paths)
@@ -169,7 +212,7 @@ class _Reconstruction:
             self._wanted = from_root(comm, lambda: read_single_hits(inputs["hits"][0], len(self._shots)))
 
     def prepare(self) -> March:
-        """Read this rank's images."""
+        """Look at all images, and read those of this rank."""
         config, shots = self._config, self._shots
         pixels = usable_pixels(shots, config.d_min_angstrom)
         usable = survey(shots, self._wanted, pixels, self._comm)
@@ -179,9 +222,14 @@ class _Reconstruction:
         self._used = usable.shots
         self.score = config.matching.score if config.matching.score != "auto" else usable.score
         blocks = share_out(len(self._used), 2 if config.halves else 1, config.block_images, config.seed)
-        images = Images(blocks, lambda rows: read_pixels(shots, self._used[rows], pixels), self._comm)
-        backend = backend_of(config.backend, config.threads)
-        return March(config, images, pixels, self.score, backend)
+        read = partial(read_pixels, shots, pixels, self._used)
+        if self._tasks is not None:
+            groups = self._tasks.groups(len(blocks))
+            key = f"{self._step.out.absolute()} {os.getpid()} {time.time()}"
+            workers: Workers = TaskWorkers(self._tasks.submit, key, partial(Images, blocks, read), groups)
+            return March(config, Images(blocks, read, ()), pixels, self.score, workers)
+        own = range(self._comm.rank, len(blocks), self._comm.size)
+        return March(config, Images(blocks, read, own), pixels, self.score, RankWorkers(self._comm))
 
     def start(self, march: March) -> State:
         """Return the checkpoint, where there is one, or the beginning."""
@@ -248,7 +296,7 @@ class _Reconstruction:
                 "class": a.best_class,
                 "score": a.score,
                 "scale": a.scale,
-                "half": _halves(len(a.score), self._config),
+                "half": halves_of(len(a.score), self._config),
             }
         )
         path = self._step.out / "images.csv"
@@ -256,7 +304,8 @@ class _Reconstruction:
         self._step.add_container(path, "images", rows=len(table))
 
 
-def _halves(n: int, config: SpiReconstructConfig) -> IntArray:
+def halves_of(n: int, config: SpiReconstructConfig) -> IntArray:
+    """Half that every image is in, shape (n,)."""
     half = np.zeros(n, dtype=np.int64)
     for block in share_out(n, 2 if config.halves else 1, config.block_images, config.seed):
         half[block.rows] = block.half
@@ -271,6 +320,7 @@ def _class_summary(number: int, item: FinalMap, fraction: float) -> ClassSummary
         r_factor=round(item.r_factor, 5),
         fsc_half_angstrom=None if half is None else half.resolution(0.5),
         fsc_half_0143_angstrom=None if half is None else half.resolution(0.143),
+        likeness=None if item.likeness is None else round(item.likeness, 4),
         prtf_angstrom=None if item.prtf is None else item.prtf.resolution(float(np.exp(-1))),
     )
 
