@@ -130,7 +130,7 @@ def test_too_few_spots_give_no_lattice(synthetic: SimpleNamespace) -> None:
 def test_impossible_cells_are_refused() -> None:
     with pytest.raises(ValueError, match="positive edges"):
         IndexingConfig(unit_cell=(10, 10, -1, 90, 90, 90))
-    with pytest.raises(ValueError, match="either unit_cell or cells"):
+    with pytest.raises(ValueError, match="one of unit_cell, cells and two_passes"):
         IndexingConfig(unit_cell=(10, 10, 10, 90, 90, 90), cells="cells")
 
 

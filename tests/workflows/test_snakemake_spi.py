@@ -27,7 +27,7 @@ def test_a_dry_run_plans_generations_in_blocks(snakemake: Any, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
     jobs = planned(done.stdout)
     assert set(jobs) == STEPS
-    assert jobs["spi_generations"] == 2  # of twenty generations each, up to 45 at most; the end is a job of its own
+    assert jobs["spi_generations"] == 2  # of twenty generations each, up to 60 at most; the end is a job of its own
     assert jobs["spi_reconstruct"] == 1
     assert "--until 40" in done.stdout
 
