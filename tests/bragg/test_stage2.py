@@ -71,6 +71,26 @@ def test_sums_are_those_of_the_likelihood() -> None:
     assert curvature == pytest.approx(curved, rel=1e-3)
 
 
+def test_reflections_of_any_number_of_pixels() -> None:
+    """Blocks of sixteen reflections, full and not, with one pixel and with more than a short sum takes."""
+    rng = np.random.default_rng(4)
+    sizes = [*rng.integers(1, 9, 35), 120, 33, 32, 1]
+    column = np.repeat(np.arange(len(sizes)), sizes)
+    order = rng.permutation(len(column))
+    value = rng.uniform(0.2, 1, len(column)) * 1e-3
+    n = len(column)
+    table = sparse.csr_array((value[order], (np.arange(n), column[order])), shape=(n, N_REFLECTIONS))
+    background, F2 = rng.uniform(3, 9, n), squares()
+    data = rng.poisson(background + table @ F2).astype(float)
+    shots = join_shots([pack_shot(table, data, background, np.ones(len(data), bool))])
+    _, numbers, gradient, curvature = evaluate(shots, shots.host, F2, refine=False)
+    found = pixel_likelihood(data, background + table @ F2, np.sqrt(NOISE))
+    assert numbers[0] == pytest.approx([found.value, np.sum(found.z**2)], rel=1e-5)
+    expected = 2 * F2 * (table.T @ found.slope)
+    assert gradient == pytest.approx(expected, abs=1e-5 * np.abs(expected).max())
+    assert curvature == pytest.approx((2 * F2) ** 2 * (table.power(2).T @ found.fisher), rel=1e-4)
+
+
 def test_the_best_scale_leaves_no_slope_and_the_gradient_is_that_of_the_value() -> None:
     F2, shots = squares(), packed([1, 2, 3])
     scales, numbers, gradient, _ = evaluate(shots, shots.host, F2, refine=True)
@@ -144,6 +164,10 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     broken.row_terms[0] += 1
     with pytest.raises(ValueError, match="add up"):
         _ = join_shots([broken]).host
+    unordered = pack_shot(table, data, background, np.ones(len(data), bool))
+    unordered.n_single[:] = unordered.n_single[::-1]
+    with pytest.raises(ValueError, match="descending"):
+        _ = join_shots([unordered]).host
 
 
 def test_minimizer_finds_the_valley_and_goes_on_bit_for_bit() -> None:

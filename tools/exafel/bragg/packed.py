@@ -12,6 +12,9 @@ from exafel import _kernels
 from exafel.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 from exafel.bragg.likelihood import FLOOR_PHOTONS
 
+REFLECTION_BLOCK = 16
+"""Reflections that the kernel works on at once: ``reflection_block`` of ``exafel/stage2_shots.hpp``."""
+
 NEGLIGIBLE = 1e-4
 """Terms below this part of a reflection's largest in the shot are left out."""
 
@@ -65,26 +68,43 @@ def pack_shot(
     np.maximum.at(largest, column, value)
     keep = chosen[row] & (value > NEGLIGIBLE * largest[column])
     row, column, value = row[keep], column[keep], value[keep]
-    reflections, local = np.unique(column, return_inverse=True)
     terms = np.bincount(row, minlength=len(data))
     single = terms[row] == 1
-    order = np.lexsort((row[single], local[single]))
-    single_row, single_local = row[single][order], local[single][order]
-    several = ~single
-    order = np.lexsort((local[several], row[several]))
-    several_row, several_local = row[several][order], local[several][order]
-    rows = np.unique(several_row)
-    pixels = np.concatenate([single_row, rows])
+    reflections, local = np.unique(column, return_inverse=True)
+    n_single = np.bincount(local[single], minlength=len(reflections))
+    by_size = np.argsort(-n_single, kind="stable")
+    reflections, n_single = reflections[by_size], n_single[by_size]
+    local = np.argsort(by_size)[local]
+    singles = np.flatnonzero(single)
+    singles = singles[np.lexsort((row[singles], local[singles]))][interleaved(n_single)]
+    several = np.flatnonzero(~single)
+    several = several[np.lexsort((local[several], row[several]))]
+    rows = np.unique(row[several])
+    pixels = np.concatenate([row[singles], rows])
     return PackedShot(
         reflection=reflections.astype(np.int32),
-        n_single=np.bincount(single_local, minlength=len(reflections)).astype(np.int32),
+        n_single=n_single.astype(np.int32),
         data=data[pixels].astype(np.float32),
         background=np.maximum(background[pixels], FLOOR_PHOTONS).astype(np.float32),
-        single_k=value[single][np.lexsort((row[single], local[single]))].astype(np.float32),
+        single_k=value[singles].astype(np.float32),
         row_terms=terms[rows].astype(np.int32),
-        term_reflection=several_local.astype(np.int32),
-        term_k=value[several][order].astype(np.float32),
+        term_reflection=local[several].astype(np.int32),
+        term_k=value[several].astype(np.float32),
     )
+
+
+def interleaved(n_single: IntArray) -> IntArray:
+    """Order of a shot's pixels that meet one reflection alone, from one reflection after the other to the packed one.
+
+    Parameters
+    ----------
+    n_single
+        Pixels of each reflection, in descending order, shape (n,).
+    """
+    reflection = np.repeat(np.arange(len(n_single)), n_single)
+    first = np.cumsum(n_single) - n_single
+    number = np.arange(len(reflection)) - first[reflection]
+    return np.lexsort((reflection, number, reflection // REFLECTION_BLOCK))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from exafel.arrays import FloatArray
-from exafel.bragg.packed import PackedShots
+from exafel.bragg.packed import PackedShots, interleaved
 from exafel.errors import ConfigError
 
 _NEWTON_STEPS = 40
@@ -141,7 +141,8 @@ def _triplets(shots: PackedShots) -> tuple[Any, Any, Any]:
             pixel + np.arange(n_single),
             pixel + n_single + np.repeat(np.arange(w1 - w0), shots.row_terms[w0:w1]),
         ]
-        columns += [np.repeat(reflection, shots.n_single[r0:r1]), reflection[shots.term_reflection[t0:t1]]]
+        alone = shots.n_single[r0:r1].astype(np.int64)
+        columns += [np.repeat(reflection, alone)[interleaved(alone)], reflection[shots.term_reflection[t0:t1]]]
         values += [shots.single_k[s0:s1], shots.term_k[t0:t1]]
     empty = np.empty(0, dtype=np.int64)
     return (

@@ -109,6 +109,8 @@ class Stage2Shots {
     std::int64_t singles = 0, terms = 0;
     for (std::int64_t r = s.reflection_start[i]; r < s.reflection_start[i + 1]; ++r) {
       require(s.n_single[r] >= 0, "a negative number of pixels");
+      require(r == s.reflection_start[i] || s.n_single[r] <= s.n_single[r - 1],
+              "reflections of a shot that are not in descending order of their pixels");
       singles += s.n_single[r];
     }
     for (std::int64_t row = s.row_start[i]; row < s.row_start[i + 1]; ++row) terms += s.row_terms[row];

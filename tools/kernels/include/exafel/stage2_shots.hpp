@@ -4,8 +4,13 @@
 
 namespace exafel {
 
-// Shots packed one after the other. A shot's pixels that meet one reflection come first, reflection by reflection;
-// then those that meet several, as sparse rows.
+// A shot's reflections are worked on in blocks of so many, one a lane.
+constexpr int reflection_block = 16;
+
+// Shots packed one after the other. A shot's reflections are in descending order of the pixels that meet them alone.
+// These pixels come first, block by block of reflections: the first pixel of each reflection of the block, the second of
+// each that has one, and so on (a sliced, sorted ELLPACK without padding; Kreutzer et al. 2014, SIAM J. Sci. Comput. 36,
+// C401). Pixels that meet several reflections follow, as sparse rows.
 struct PackedShots {
   std::int64_t n_shots;
   const std::int64_t* reflection_start;  // (n_shots + 1): into the next two
