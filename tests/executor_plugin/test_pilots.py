@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("parsl")
-
+import psutil
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.states import JobState, JobStatus
 
@@ -47,6 +48,28 @@ def test_wrong_shapes_are_named(tmp_path: Path, text: str, message: str) -> None
         read_pilots(path)
     with pytest.raises(ValueError, match="cannot read"):
         read_pilots(tmp_path / "absent.yaml")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv of util-linux")
+def test_parsls_interchange_ends_with_a_killed_snakemake(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+import parsl
+from snakemake_executor_plugin_parsl.pilots import parsl_config
+from snakemake_executor_plugin_parsl.shapes import Pilot
+
+parsl.load(parsl_config((Pilot("cpu", slurm=False),), Path(sys.argv[1])))
+print(parsl.dfk().executors["cpu"].interchange_proc.pid, flush=True)
+time.sleep(100)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        interchange = psutil.Process(int(parent.stdout.readline()))
+        assert interchange.is_running()
+        parent.kill()
+    assert not psutil.wait_procs([interchange], timeout=10)[1]
 
 
 def test_a_pilot_asks_slurm_for_what_its_shape_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ given to the next one. A pilot whose end is near takes no more tasks.
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -73,17 +74,22 @@ def _executor(pilot: Pilot) -> HighThroughputExecutor:
         provider=_provider(pilot),
         block_error_handler=end_where_no_pilot_lives,
         # Parsl's helpers by this very Python: PATH need not lead to them, nor to the same environment.
-        interchange_launch_cmd=[sys.executable, "-m", f"{module}.interchange"],
+        interchange_launch_cmd=[*_ends_with_parent(), sys.executable, "-m", f"{module}.interchange"],
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python} -m {module}.process_worker_pool"),
     )
     executor.all_addresses = _addresses()
     return executor
 
 
+def _ends_with_parent() -> list[str]:
+    """Return what a command begins with to be killed when its parent is: util-linux has it, so on Linux."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
 def _provider(pilot: Pilot) -> SlurmProvider | LocalProvider:
     worker_init = "\n".join(pilot.worker_init)
     if not pilot.slurm:
-        return LocalProvider(  # type: ignore[no-untyped-call]
+        return LocalProvider(  # type: ignore[no-untyped-call] # Parsl does not annotate it
             init_blocks=0, min_blocks=0, max_blocks=pilot.max_blocks, worker_init=worker_init
         )
     # A pilot that Slurm queued again would come back beside its replacement.
