@@ -9,6 +9,7 @@ import pytest
 from pixel_shots import amplitudes, beam, crystal, detector, reflections
 
 from exafel.bragg.figures import amplitude_shells, anomalous_peaks, bijvoet_pairs, offset_shells, split_offsets
+from exafel.errors import InputError
 from exafel.io.experiment import Experiment, ImageRef
 from exafel.io.reflections import ReflectionTable
 from exafel.io.structure import structure_factors
@@ -70,3 +71,6 @@ def test_the_anomalous_map_peaks_at_the_heavy_atom(tmp_path: Path) -> None:
     assert peak.sigmas > 10
     (none,) = anomalous_peaks(hkl, np.random.default_rng(0).gamma(2, 10, len(hkl)), model, 2.5, ("Zn",))
     assert abs(none.sigmas) < 5
+    assert anomalous_peaks(hkl, np.abs(F), model, 2.5, ("ZN",)) == (peak,)
+    with pytest.raises(InputError, match=r"no atom of Hg; there are C, Zn"):
+        anomalous_peaks(hkl, np.abs(F), model, 2.5, ("Hg",))

@@ -14,6 +14,7 @@ from exafel.arrays import AnyArray, FloatArray, IntArray
 from exafel.bragg.evaluate import correlation
 from exafel.bragg.structure_factors import StructureFactorTable
 from exafel.config.base import Model
+from exafel.errors import InputError
 from exafel.io.experiment import Experiment
 from exafel.io.reflections import ReflectionTable
 from exafel.io.structure import read_structure, structure_factors
@@ -173,9 +174,23 @@ def anomalous_peaks(
     d_min
         Resolution of the map, angstrom.
     elements
-        Elements whose atoms are looked at.
+        Symbols of the elements whose atoms are looked at, in any case of letters.
+
+    Raises
+    ------
+    InputError
+        The model has no atom of these elements.
     """
     structure = read_structure(model)
+    wanted = {element.upper() for element in elements}
+    sites = [site for site in structure[0].all() if site.atom.element.name.upper() in wanted]
+    if not sites:
+        there = sorted({site.atom.element.name for site in structure[0].all()})
+        raise InputError(
+            f"no atom of {', '.join(elements)}; there are {', '.join(there)}",
+            where=model,
+            hint="name others in evaluate.anomalous_elements",
+        )
     indices, F = structure_factors(model, d_min)
     phases = dict(zip(map(tuple, indices.tolist()), np.degrees(np.angle(F)), strict=True))
     hkl = np.asarray(hkl)
@@ -198,7 +213,6 @@ def anomalous_peaks(
     grid = mtz.transform_f_phi_to_map("DANO", "PHI", sample_rate=3.0)
     values = np.asarray(grid.array)
     spread = float(values.std())
-    sites = [site for site in structure[0].all() if site.atom.element.name in elements]
     return tuple(
         AnomalousPeak(
             site=f"{site.chain.name}/{site.residue.name} {site.residue.seqid}/{site.atom.name}",
