@@ -7,7 +7,9 @@ namespace exafel {
 namespace EXAFEL_ISA {
 namespace {
 
-using Block = Lanes<float, reflection_block>;
+// A block's lanes are as many vectors as the instruction set needs for them.
+using Vector = Part<reflection_block>;
+constexpr int vectors = n_parts<reflection_block>;
 
 // Pixels that meet one reflection alone, of the reflections of one block: row j has the j-th pixel of each reflection
 // that has so many, so that a row is a product of vectors. f(row's begin in the block, its pixels) is called row by row.
@@ -23,20 +25,20 @@ inline std::int64_t for_rows(const std::int32_t* n_single, std::int64_t n_reflec
   return begin;
 }
 
-inline Block load_until(const float* p, const float* end) {
-  if (p + reflection_block <= end) return Block::load(p);
-  Block result(0.0);
-  memcpy(&result.v, p, (end - p) * sizeof(float));
+inline Vector load_until(const float* p, const float* end) {
+  if (p + Vector::width <= end) return Vector::load(p);
+  Vector result(0.0);
+  if (p < end) memcpy(&result.v, p, (end - p) * sizeof(float));
   return result;
 }
 
 // A vector's first m lanes, and zero in the others.
-inline Block first_lanes(const Block& x, std::int64_t m) {
+inline Vector first_lanes(const Vector& x, std::int64_t m) {
   static constexpr std::int32_t keep[2 * reflection_block] = {-1, -1, -1, -1, -1, -1, -1, -1,
                                                               -1, -1, -1, -1, -1, -1, -1, -1};
-  Block::IntVector mask;
-  memcpy(&mask, keep + reflection_block - m, sizeof mask);
-  return Block(reinterpret_cast<Block::Vector>(reinterpret_cast<Block::IntVector>(x.v) & mask));
+  Vector::IntVector mask;
+  memcpy(&mask, keep + reflection_block - std::clamp<std::int64_t>(m, 0, Vector::width), sizeof mask);
+  return Vector(reinterpret_cast<Vector::Vector>(reinterpret_cast<Vector::IntVector>(x.v) & mask));
 }
 
 // Photons of all pixels of a shot for a scale of one.
@@ -50,11 +52,15 @@ void unit_photons(const PackedShots& s, std::int64_t shot, const double* f_squar
   for (std::int64_t r = 0; r < n_reflections; ++r) scratch.f_squared[r] = f_squared[s.reflection[r0 + r]];
   for (std::int64_t r = 0; r < n_reflections; r += reflection_block) {
     const std::int64_t size = std::min<std::int64_t>(reflection_block, n_reflections - r);
-    Block square(0.0);
-    for (std::int64_t lane = 0; lane < size; ++lane) square.v[lane] = static_cast<float>(scratch.f_squared[r + lane]);
+    float square[reflection_block] = {};
+    for (std::int64_t lane = 0; lane < size; ++lane) square[lane] = static_cast<float>(scratch.f_squared[r + lane]);
+    Vector squares[vectors];
+    for (int p = 0; p < vectors; ++p) squares[p] = Vector::load(square + p * Vector::width);
     const std::int64_t n = for_rows(s.n_single + r0 + r, size, [&](std::int64_t begin, std::int64_t) {
-      const Block photons = square * load_until(k + begin, end);
-      memcpy(out + begin, &photons.v, sizeof photons.v);
+      for (int p = 0; p < vectors; ++p) {
+        const Vector photons = squares[p] * load_until(k + begin + p * Vector::width, end);
+        memcpy(out + begin + p * Vector::width, &photons.v, sizeof photons.v);
+      }
     });
     out += n;
     k += n;
@@ -77,15 +83,19 @@ void transposed(const PackedShots& s, std::int64_t shot, const float* x, Stage2S
     const std::int64_t size = std::min<std::int64_t>(reflection_block, n_reflections - r);
     double* sum = scratch.sum.data() + r;
     std::fill_n(sum, size, 0.0);
-    Block part(0.0);
+    ShortSum<reflection_block> part(0.0);
     int held = 0;
     const auto take_sums = [&] {
-      for (std::int64_t lane = 0; lane < size; ++lane) sum[lane] += static_cast<double>(part[lane]);
-      part = Block(0.0);
+      for (std::int64_t lane = 0; lane < size; ++lane) sum[lane] += part.lane(static_cast<int>(lane));
+      part = ShortSum<reflection_block>(0.0);
       held = 0;
     };
     const std::int64_t n = for_rows(s.n_single + r0 + r, size, [&](std::int64_t begin, std::int64_t m) {
-      part = part + first_lanes(Block::load(x + begin) * load_until(k + begin, end), m);
+      for (int p = 0; p < vectors; ++p) {
+        const std::int64_t lane = p * Vector::width;
+        const Vector product = Vector::load(x + begin + lane) * load_until(k + begin + lane, end);
+        part.part[p] = part.part[p] + first_lanes(product, m - lane);
+      }
       if (++held == short_sum) take_sums();
     });
     take_sums();

@@ -6,6 +6,15 @@
 namespace exafel {
 namespace EXAFEL_ISA {
 
+// Single-precision numbers that one instruction takes. Wider vectors work too, but compilers keep them in memory.
+#if defined(__AVX512F__)
+constexpr int native_floats = 16;
+#elif defined(__AVX2__)
+constexpr int native_floats = 8;
+#else
+constexpr int native_floats = 4;
+#endif
+
 template <class Real>
 struct IntegerLike;
 template <>

@@ -26,16 +26,30 @@ struct Stage2Scratch {
   std::vector<double> f_squared, sum;
 };
 
-// Pixels are computed in single precision, sixteen at once. Sums of up to 32 are too, and go on in double precision.
+// Pixels are computed in single precision, W = 16 (or, at an end, 1) at once, in as many vectors as the instruction set
+// needs for it: sums have the same 16 parts everywhere. Sums of up to 32 are in single precision too, and go on in double.
 constexpr int short_sum = 32;
 
 template <int W>
-inline double take(Lanes<float, W>& sum) {
-  double total = 0;
-  for (int lane = 0; lane < W; ++lane) total += static_cast<double>(sum[lane]);
-  sum = Lanes<float, W>(0.0);
-  return total;
-}
+using Part = Lanes<float, W < native_floats ? W : native_floats>;
+template <int W>
+constexpr int n_parts = W / Part<W>::width;
+
+template <int W>
+struct ShortSum {
+  Part<W> part[n_parts<W>];
+
+  explicit ShortSum(double x) {
+    for (auto& p : part) p = Part<W>(x);
+  }
+  double lane(int i) const { return static_cast<double>(part[i / Part<W>::width][i % Part<W>::width]); }
+  double take() {
+    double total = 0;
+    for (int i = 0; i < W; ++i) total += lane(i);
+    *this = ShortSum(0.0);
+    return total;
+  }
+};
 
 // First and second derivative of the likelihood by ln g, and the latter's expectation.
 struct ScaleSlopes {
@@ -45,24 +59,27 @@ struct ScaleSlopes {
 template <int W>
 inline void add_scale_slopes(const float* data, const float* background, const float* photons, std::int64_t begin,
                              std::int64_t end, double g, double noise, ScaleSlopes& total) {
-  using L = Lanes<float, W>;
-  L first(0.0), second(0.0), expected(0.0);
+  using L = Part<W>;
+  ShortSum<W> first(0.0), second(0.0), expected(0.0);
   const L half(0.5), one(1.0), scale(g), floor(noise);
   int held = 0;
   const auto take_sums = [&] {
-    total.first += take(first);
-    total.second += take(second);
-    total.expected += take(expected);
+    total.first += first.take();
+    total.second += second.take();
+    total.expected += expected.take();
     held = 0;
   };
   for (std::int64_t i = begin; i + W <= end; i += W) {
-    const L bragg = scale * L::load(photons + i), model = bragg + L::load(background + i);
-    const L inverse = one / (model + floor), ratio = (L::load(data + i) - model) * inverse;
-    const L square = ratio * ratio, slope = half * (inverse - ratio - ratio - square);
-    const L bend = inverse * (one - half * inverse + ratio + ratio + square);
-    first = first + slope * bragg;
-    second = second + (bend * bragg + slope) * bragg;
-    expected = expected + inverse * (one + half * inverse) * bragg * bragg;
+    for (int p = 0; p < n_parts<W>; ++p) {
+      const std::int64_t at = i + p * L::width;
+      const L bragg = scale * L::load(photons + at), model = bragg + L::load(background + at);
+      const L inverse = one / (model + floor), ratio = (L::load(data + at) - model) * inverse;
+      const L square = ratio * ratio, slope = half * (inverse - ratio - ratio - square);
+      const L bend = inverse * (one - half * inverse + ratio + ratio + square);
+      first.part[p] = first.part[p] + slope * bragg;
+      second.part[p] = second.part[p] + (bend * bragg + slope) * bragg;
+      expected.part[p] = expected.part[p] + inverse * (one + half * inverse) * bragg * bragg;
+    }
     if (++held == short_sum) take_sums();
   }
   take_sums();
@@ -91,35 +108,38 @@ inline double best_log_scale(const float* data, const float* background, const f
 template <int W>
 inline void add_likelihood(const float* data, const float* background, const float* photons, std::int64_t begin,
                            std::int64_t end, double g, double noise, float* weight, float* curved, double* numbers) {
-  using L = Lanes<float, W>;
-  L chi2(0.0), product(1.0);
+  using L = Part<W>;
+  ShortSum<W> chi2(0.0), product(1.0);
   const L half(0.5), one(1.0), scale(g), floor(noise);
   double logs = 0, squares = 0;
   int held = 0;
   const auto take_sums = [&] {
     double factor = 1;  // a product of 4 variances below 1e9 fits single precision, one of 32 double precision
     for (int lane = 0; lane < W; ++lane) {
-      factor *= static_cast<double>(product[lane]);
+      factor *= product.lane(lane);
       if (lane % 8 == 7 || lane == W - 1) {
         logs += std::log(factor);
         factor = 1;
       }
     }
-    product = one;
-    squares += take(chi2);
+    product = ShortSum<W>(1.0);
+    squares += chi2.take();
     held = 0;
   };
   for (std::int64_t i = begin; i + W <= end; i += W) {
-    const L model = scale * L::load(photons + i) + L::load(background + i), variance = model + floor;
-    const L residual = L::load(data + i) - model, inverse = one / variance, ratio = residual * inverse;
-    const L slope = half * (inverse - ratio - ratio - ratio * ratio);
-    memcpy(weight + i, &slope.v, sizeof slope.v);
-    if (curved != nullptr) {
-      const L fisher = inverse * (one + half * inverse);
-      memcpy(curved + i, &fisher.v, sizeof fisher.v);
+    for (int p = 0; p < n_parts<W>; ++p) {
+      const std::int64_t at = i + p * L::width;
+      const L model = scale * L::load(photons + at) + L::load(background + at), variance = model + floor;
+      const L residual = L::load(data + at) - model, inverse = one / variance, ratio = residual * inverse;
+      const L slope = half * (inverse - ratio - ratio - ratio * ratio);
+      memcpy(weight + at, &slope.v, sizeof slope.v);
+      if (curved != nullptr) {
+        const L fisher = inverse * (one + half * inverse);
+        memcpy(curved + at, &fisher.v, sizeof fisher.v);
+      }
+      chi2.part[p] = chi2.part[p] + residual * ratio;
+      product.part[p] = product.part[p] * variance;
     }
-    chi2 = chi2 + residual * ratio;
-    product = product * variance;
     if (++held == 4) take_sums();
   }
   take_sums();
