@@ -176,6 +176,10 @@ def anomalous_peaks(
     elements
         Symbols of the elements whose atoms are looked at, in any case of letters.
 
+    Returns
+    -------
+    One an atom; none where no Bijvoet pair differs.
+
     Raises
     ------
     InputError
@@ -213,6 +217,8 @@ def anomalous_peaks(
     grid = mtz.transform_f_phi_to_map("DANO", "PHI", sample_rate=3.0)
     values = np.asarray(grid.array)
     spread = float(values.std())
+    if spread == 0:
+        return ()  # no pair differs
     return tuple(
         AnomalousPeak(
             site=f"{site.chain.name}/{site.residue.name} {site.residue.seqid}/{site.atom.name}",

@@ -63,7 +63,11 @@ class Figures(Model):
     d_start: tuple[AmplitudeShell, ...] = Field((), description="Stage 2's starting amplitudes: all, then shells.")
     d_end: tuple[AmplitudeShell, ...] = Field((), description="Refined amplitudes: all, then shells.")
     iterations: tuple[Iteration, ...] = ()
-    e_peaks_start: tuple[AnomalousPeak, ...] = ()
+    e_merged_cc_anomalous: float | None = Field(
+        None, description="CC of merged Bijvoet differences with the true ones; stage 2 starts from the mates' mean."
+    )
+    e_peaks_merged: tuple[AnomalousPeak, ...] = Field((), description="Anomalous map of merged intensities.")
+    e_peaks_start: tuple[AnomalousPeak, ...] = Field((), description="Empty where stage 2 starts from equal mates.")
     e_peaks_end: tuple[AnomalousPeak, ...] = ()
 
 
@@ -100,9 +104,27 @@ def figures_of(
         keys = tuple(HalfShell.model_fields)
         shells = manifests["merge"].summary.get("shells") or []
         found["b"] = tuple(HalfShell(**{key: shell.get(key) for key in keys}) for shell in shells)
+        found |= _merged(manifests["merge"].files(folders["merge"], "mtz")[0], truth, config, model)
     if "stage2" in folders:
         found |= _refined(folders["stage2"], manifests["stage2"], truth, config, model)
     return Figures(**found)
+
+
+def _merged(
+    path: Path, truth: StructureFactorTable | None, config: EvaluateSfxConfig, model: Path | None
+) -> dict[str, Any]:
+    """Figure E of merged data with Bijvoet mates apart: of the positive intensities."""
+    merged = read_mtz(path, "I(+)")
+    positive = merged.value > 0
+    hkl, amplitude = merged.hkl[positive], np.sqrt(merged.value[positive])
+    d = np.asarray(gemmi.UnitCell(*merged.cell).calculate_d_array(hkl), dtype=np.float64)
+    found: dict[str, Any] = {}
+    if truth is not None:
+        for overall in amplitude_shells(hkl, amplitude, d, truth, 1)[:1]:
+            found["e_merged_cc_anomalous"] = overall.cc_anomalous
+    if model is not None and len(d):
+        found["e_peaks_merged"] = anomalous_peaks(hkl, amplitude, model, float(d.min()), config.anomalous_elements)
+    return found
 
 
 def _offsets(folder: Path, manifest: Manifest, kind: str, n_shells: int) -> tuple[OffsetShell, ...]:

@@ -39,8 +39,8 @@ def pixels_section(trial: Trial) -> Section | None:
     if figures.get("d_start"):
         section.add(_by_resolution(figures["d_start"][1:], figures["d_end"][1:]))
         section.add(_by_iteration(figures["iterations"]))
-    if figures.get("e_peaks_start"):
-        section.add(_peaks(figures["e_peaks_start"], figures["e_peaks_end"]))
+    if figures.get("e_peaks_end"):
+        section.add(_peaks(figures.get("e_peaks_merged") or (), figures["e_peaks_end"]))
     return section
 
 
@@ -162,9 +162,7 @@ def _by_iteration(rows: Rows) -> Figure:
     return Figure("C, D and E by iteration of stage 2.", alt, picture, _numbers("iterations", rows, keys))
 
 
-def _peaks(start: Rows, end: Rows) -> Table:
-    rows = [
-        (before["site"], text(before["sigmas"], 3), text(after["sigmas"], 3))
-        for before, after in zip(start, end, strict=True)
-    ]
-    return Table("E: anomalous map at heavy atoms, σ", ("site", "start", "refined"), tuple(rows))
+def _peaks(merged: Rows, refined: Rows) -> Table:
+    before = {peak["site"]: text(peak["sigmas"], 3) for peak in merged}
+    rows = tuple((peak["site"], before.get(peak["site"], ""), text(peak["sigmas"], 3)) for peak in refined)
+    return Table("E: anomalous map at heavy atoms, σ", ("site", "merged", "refined"), rows)
