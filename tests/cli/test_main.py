@@ -112,3 +112,13 @@ def wait_until(reached: Callable[[], bool], seconds: float = 40) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_libraries_take_one_thread_a_rank_unless_told_otherwise(given: dict[str, str], expected: str) -> None:
+    program = "import exafel.cli.main, os; print(os.environ['OMP_NUM_THREADS'])"
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=plain | given, check=True
+    )
+    assert done.stdout.strip() == expected

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from exafel.arrays import AnyArray, DeviceArray
 from exafel.errors import ConfigError
@@ -120,7 +121,8 @@ class Backend:
 
 
 def cpu_backend(threads: int = 1) -> Backend:
-    """Return the back-end of processors; `threads` are those of one rank."""
+    """Return the back-end of processors; `threads` are those of one rank, of matrix products too."""
+    threadpool_limits(threads, "blas")
     return Backend("cpu", np, import_module("scipy.fft"), FinufftTransforms(threads), {"workers": threads})
 
 
