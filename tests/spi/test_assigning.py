@@ -33,5 +33,12 @@ def test_the_best_has_all_the_weight_in_the_end_and_equal_scores_share_it() -> N
 
 def test_widths_fall_by_equal_factors_to_one() -> None:
     options = MatchingConfig(soft=64.0, refine_from=6)
-    np.testing.assert_allclose([soft_width(options, age) for age in range(8)], [64, 32, 16, 8, 4, 2, 1, 1])
-    assert soft_width(MatchingConfig(soft=1.0), 0) == 1.0
+    widths = [soft_width(options, "distance", age) for age in range(8)]
+    np.testing.assert_allclose(widths, [64, 32, 16, 8, 4, 2, 1, 1])
+    assert soft_width(MatchingConfig(soft=1.0), "distance", 0) == 1.0
+
+
+def test_with_few_photons_several_orientations_go_on_to_be_merged() -> None:
+    options = MatchingConfig(soft=64.0, soft_until=4, refine_from=9)
+    np.testing.assert_allclose([soft_width(options, "poisson", age) for age in range(6)], [64, 32, 16, 8, 4, 4])
+    assert soft_width(options.model_copy(update={"soft_end": 2.0}), "poisson", 5) == 2.0

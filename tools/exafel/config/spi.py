@@ -83,7 +83,17 @@ class MatchingConfig(Model):
         ge=1,
         le=200,
         description="Orientations that an image is merged in, by weight, in the first generation of a start; they get"
-        " fewer, by equal factors, until there is one in generation refine_from. 1: the best from the beginning.",
+        " fewer by equal factors. 1: the best from the beginning.",
+    )
+    soft_end: float | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="And from generation soft_until on, while orientations are not refined. Empty: 4 with the score"
+        " poisson, where the best one is uncertain, else 1.",
+    )
+    soft_until: int | None = Field(
+        None, ge=1, description="Generation of a start from which they are soft_end. Empty: refine_from."
     )
 
 

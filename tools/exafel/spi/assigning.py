@@ -7,7 +7,7 @@ import numpy as np
 from exafel.arrays import AnyArray, Float32Array, FloatArray
 from exafel.config.spi import MatchingConfig
 from exafel.spi.blocks import Block
-from exafel.spi.matching import match
+from exafel.spi.matching import Score, match
 from exafel.spi.refinement import refine
 from exafel.spi.rotations import random_quaternions
 from exafel.spi.slicing import batches, slices
@@ -58,7 +58,7 @@ class _Assigner:
             before = [a.rows(block.rows).hardened() for block in stage.images.own]
             found = [self._refined(*item) for item in zip(stage.images.own, before, models, strict=True)]
         else:
-            width = 1.0 if refined else soft_width(options, age)
+            width = 1.0 if refined else soft_width(options, stage.scorer.score, age)
             keep = options.candidates if refined else int(np.ceil(2 * width)) if width > 1 else 1
             found = self._global(generation, min(keep, options.references), width)
             if refined:
@@ -130,9 +130,16 @@ class _Assigner:
         return a.with_scale(scale)
 
 
-def soft_width(options: MatchingConfig, age: int) -> float:
-    """Number of orientations that an image is merged in, by weight, so many generations after a random start."""
-    return float(options.soft ** max(0.0, 1 - age / max(options.refine_from, 1)))
+def soft_width(options: MatchingConfig, score: Score, age: int) -> float:
+    """Number of orientations that an image is merged in, by weight, so many generations after a random start.
+
+    With few photons, images that are merged in their best orientation alone make a model that fits their noise, and
+    the score falls from generation to generation.
+    """
+    last = options.soft_end or (4.0 if score == "poisson" else 1.0)
+    until = options.soft_until or options.refine_from
+    passed = min(1.0, age / max(until, 1))
+    return float(max(options.soft, last) ** (1 - passed) * last**passed)
 
 
 def weights_of_width(score: FloatArray, width: float) -> FloatArray:
