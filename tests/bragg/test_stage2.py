@@ -8,9 +8,9 @@ from scipy import sparse
 
 from exafel.bragg.lbfgs import LbfgsState, step
 from exafel.bragg.likelihood import pixel_likelihood
-from exafel.bragg.packed import PackedShots, join_shots, pack_shot
+from exafel.bragg.packed import PackedShots, join_shots, pack_shot, terms_of
 from exafel.bragg.stage2_array import ArrayShots
-from exafel.bragg.stage2_shots import share_by_size
+from exafel.bragg.stage2_shots import impossible_pixels, share_by_size
 
 N_REFLECTIONS = 60
 NOISE = 0.3
@@ -48,7 +48,7 @@ def packed(seeds: list[int]) -> PackedShots:
 
 def evaluate(shots: PackedShots, evaluator: object, f_squared: np.ndarray, *, refine: bool, scale=None, threads=1):
     scales = np.zeros(len(shots)) if scale is None else scale.copy()
-    numbers = np.zeros((len(shots), 2))
+    numbers = np.zeros((len(shots), 3))
     gradient, curvature = np.zeros(N_REFLECTIONS), np.zeros(N_REFLECTIONS)
     evaluator.evaluate(f_squared, NOISE, refine, scales, numbers, gradient, curvature, threads)
     return scales, numbers, gradient, curvature
@@ -65,6 +65,7 @@ def test_sums_are_those_of_the_likelihood() -> None:
         found = pixel_likelihood(data, background + g * (table @ F2), np.sqrt(NOISE))
         assert numbers[shot, 0] == pytest.approx(found.value, rel=1e-5)
         assert numbers[shot, 1] == pytest.approx(np.sum(found.z**2), rel=1e-5)
+        assert numbers[shot, 2] == pytest.approx(np.sum(np.minimum(found.z**2, 100)), rel=1e-5)
         expected += 2 * g * F2 * (table.T @ found.slope)
         curved += (2 * g * F2) ** 2 * (table.power(2).T @ found.fisher)
     assert gradient == pytest.approx(expected, abs=1e-4 * np.abs(expected).max())
@@ -85,7 +86,7 @@ def test_reflections_of_any_number_of_pixels() -> None:
     shots = join_shots([pack_shot(table, data, background, np.ones(len(data), bool))])
     _, numbers, gradient, curvature = evaluate(shots, shots.host, F2, refine=False)
     found = pixel_likelihood(data, background + table @ F2, np.sqrt(NOISE))
-    assert numbers[0] == pytest.approx([found.value, np.sum(found.z**2)], rel=1e-5)
+    assert numbers[0, :2] == pytest.approx([found.value, np.sum(found.z**2)], rel=1e-5)
     expected = 2 * F2 * (table.T @ found.slope)
     assert gradient == pytest.approx(expected, abs=1e-5 * np.abs(expected).max())
     assert curvature == pytest.approx((2 * F2) ** 2 * (table.power(2).T @ found.fisher), rel=1e-4)
@@ -143,6 +144,20 @@ def test_a_gpu_gives_the_same() -> None:
     theirs = evaluate(shots, ArrayShots(shots, cupy, matrices), F2, refine=True)
     assert theirs[0] == pytest.approx(ours[0], abs=1e-5)
     assert theirs[2] == pytest.approx(ours[2], abs=1e-4 * np.abs(ours[2]).max())
+
+
+def test_pixels_that_no_amplitude_explains_are_found() -> None:
+    table, data, background = made_shot(6)
+    terms, used = terms_of(table), np.ones(len(data), dtype=bool)
+    assert not impossible_pixels(terms, data, background, used).any()
+    wrong = 6 * (table @ squares())  # a spot that is six times as strong as its neighbours is only strong
+    assert not impossible_pixels(terms, np.rint(background + wrong), background, used).any()
+    alone = np.flatnonzero(np.diff(table.indptr) == 1)
+    hot = alone[[3, 40, 90]]
+    data[hot] += 9000
+    assert np.flatnonzero(impossible_pixels(terms, data, background, used)).tolist() == sorted(hot)
+    used[hot] = False
+    assert not impossible_pixels(terms, data, background, used).any()
 
 
 def test_pixels_held_out_are_not_fitted() -> None:

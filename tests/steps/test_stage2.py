@@ -116,12 +116,14 @@ def test_amplitudes_come_nearer_to_the_truth(pixel_chain, predicted: Path, tmp_p
 def test_ranks_threads_and_memory_do_not_change_a_bit(pixel_chain, predicted: Path, tmp_path: Path) -> None:
     refine(predicted, pixel_chain.start, tmp_path / "one")
     refine(predicted, pixel_chain.start, tmp_path / "two", ranks=2, threads=2)
-    again = refine(predicted, pixel_chain.start, tmp_path / "again", memory_gb=0.0007)
+    again = refine(predicted, pixel_chain.start, tmp_path / "again", memory_gb=0.00073)
     assert again.n_recomputed == again.n_used
     assert np.array_equal(refined(tmp_path / "one"), refined(tmp_path / "two"))
     assert np.array_equal(refined(tmp_path / "one"), refined(tmp_path / "again"))
     with pytest.raises(InputError, match="alone need more"):
         refine(predicted, pixel_chain.start, tmp_path / "tiny", memory_gb=1e-6)
+    with pytest.raises(InputError, match=r"shots and 3146 reflections take .* coefficients not counted"):
+        refine(predicted, pixel_chain.start, tmp_path / "small", memory_gb=0.0007)
 
 
 def test_the_order_that_stage_1_left_the_shots_in_does_not_matter(pixel_chain, predicted: Path, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from exafel.bragg.likelihood import FLOOR_PHOTONS
 REFLECTION_BLOCK = 16
 """Reflections that the kernel works on at once: ``reflection_block`` of ``exafel/stage2_shots.hpp``."""
 
+LARGEST_Z2 = 100.0
+"""Bound of a pixel's Z^2 in the third of a shot's numbers: ``largest_z2`` of ``exafel/stage2_shots.hpp``."""
+
 NEGLIGIBLE = 1e-4
 """Terms below this part of a reflection's largest in the shot are left out."""
 
@@ -48,6 +51,16 @@ class PackedShot:
         return sum(getattr(self, item.name).nbytes for item in fields(self))
 
 
+def terms_of(coefficients: sparse.csr_array) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pixel, reflection and coefficient of every term that is not negligible."""
+    table = sparse.coo_array(coefficients)
+    row, column, value = table.coords[0], table.coords[1], table.data
+    largest = np.zeros(coefficients.shape[1])
+    np.maximum.at(largest, column, value)
+    keep = value > NEGLIGIBLE * largest[column]
+    return row[keep], column[keep], value[keep]
+
+
 def pack_shot(
     coefficients: sparse.csr_array, data: FloatArray, background: FloatArray, chosen: BoolArray
 ) -> PackedShot:
@@ -62,11 +75,8 @@ def pack_shot(
     chosen
         Pixels to take, shape (n,).
     """
-    table = sparse.coo_array(coefficients)
-    row, column, value = table.coords[0], table.coords[1], table.data
-    largest = np.zeros(coefficients.shape[1])
-    np.maximum.at(largest, column, value)
-    keep = chosen[row] & (value > NEGLIGIBLE * largest[column])
+    row, column, value = terms_of(coefficients)
+    keep = chosen[row]
     row, column, value = row[keep], column[keep], value[keep]
     terms = np.bincount(row, minlength=len(data))
     single = terms[row] == 1

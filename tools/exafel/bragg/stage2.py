@@ -18,7 +18,8 @@ from exafel.bragg.packed import PackedShots, join_shots
 from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.stage2_shots import CompactShot
 
-SHOT_NUMBERS = 2
+SHOT_NUMBERS = 3
+PIXEL_SUMS = 8
 _BLOCK = 256
 _NOTHING = np.empty(0)
 
@@ -37,8 +38,46 @@ class Evaluator(Protocol):
         curvature: FloatArray,
         threads: int,
     ) -> None:
-        """Fill likelihood and sum of Z^2 by shot; add derivatives by ln F to arrays that are not empty."""
+        """Fill likelihood, sum of Z^2 and of bounded Z^2 by shot; add derivatives to arrays that are not empty."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class PixelSums:
+    """Sums over pixels.
+
+    Parameters
+    ----------
+    values
+        Likelihood, sum of Z^2, sum of bounded Z^2 (see `LARGEST_Z2`), and number of pixels, shape (4,).
+    """
+
+    values: FloatArray
+
+    def add(self, shots: FloatArray, n_pixels: int) -> None:
+        """Add the numbers of shots, shape (n, 3), that have so many pixels."""
+        self.values[:SHOT_NUMBERS] += shots.sum(axis=0)
+        self.values[SHOT_NUMBERS] += n_pixels
+
+    @property
+    def n(self) -> int:
+        """Number of pixels."""
+        return int(self.values[3])
+
+    @property
+    def likelihood(self) -> float:
+        """For a pixel."""
+        return float(self.values[0] / self.values[3])
+
+    @property
+    def bounded_likelihood(self) -> float:
+        """For a pixel, with bounded Z^2: pixels that no amplitude explains count the same wherever it is."""
+        return float((self.values[0] - 0.5 * (self.values[1] - self.values[2])) / self.values[3])
+
+    @property
+    def sigma_z(self) -> float:
+        """Root mean square of Z: its standard deviation where its mean is zero, as that of a refined model is."""
+        return float(np.sqrt(self.values[1] / self.values[3])) if self.values[3] else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +87,7 @@ class Sums:
     Parameters
     ----------
     numbers
-        Likelihood, sum of Z^2 and number of pixels; then the same of held-out pixels, shape (6,).
+        Of fitted pixels, then of those held out: the values of `PixelSums`, shape (8,).
     gradient, curvature
         By ln F, shape (n,); `curvature` is empty unless it was asked for.
     """
@@ -56,6 +95,16 @@ class Sums:
     numbers: FloatArray
     gradient: FloatArray
     curvature: FloatArray
+
+    @property
+    def fitted(self) -> PixelSums:
+        """Of fitted pixels, a view."""
+        return PixelSums(self.numbers[:4])
+
+    @property
+    def held_out(self) -> PixelSums:
+        """Of pixels held out, a view."""
+        return PixelSums(self.numbers[4:])
 
 
 @dataclass(eq=False)
@@ -143,7 +192,7 @@ class Stage2Shots:
     def evaluate(self, amplitude: FloatArray, *, curvature: bool = False) -> Sums:
         """Sum over all shots at amplitudes (n,), with each shot's scale at its best for them."""
         f_squared = amplitude**2
-        sums = Sums(np.zeros(6), np.zeros(len(amplitude)), np.zeros(len(amplitude) if curvature else 0))
+        sums = Sums(np.zeros(PIXEL_SUMS), np.zeros(len(amplitude)), np.zeros(len(amplitude) if curvature else 0))
         for block in self._blocks:
             self._evaluate(block, f_squared, sums)
         for position, shot in self._compact:
@@ -158,13 +207,6 @@ class Stage2Shots:
         numbers = np.zeros((len(scales), SHOT_NUMBERS))
         fitted, out = block.evaluators
         fitted.evaluate(f_squared, self.noise, True, scales, numbers, sums.gradient, sums.curvature, self.threads)
-        sums.numbers[:2] += numbers.sum(axis=0)
-        sums.numbers[2] += len(block.fitted.data)
+        sums.fitted.add(numbers, len(block.fitted.data))
         out.evaluate(f_squared, self.noise, False, scales, numbers, _NOTHING, _NOTHING, self.threads)
-        sums.numbers[3:5] += numbers.sum(axis=0)
-        sums.numbers[5] += len(block.held_out.data)
-
-
-def sigma_z(squares: float, count: float) -> float:
-    """Root mean square of Z: its standard deviation where its mean is zero, as that of a refined model is."""
-    return float(np.sqrt(squares / count)) if count else float("nan")
+        sums.held_out.add(numbers, len(block.held_out.data))

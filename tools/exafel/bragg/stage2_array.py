@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from exafel.arrays import FloatArray
-from exafel.bragg.packed import PackedShots, interleaved
+from exafel.bragg.packed import LARGEST_Z2, PackedShots, interleaved
 from exafel.errors import ConfigError
 
 _NEWTON_STEPS = 40
@@ -80,7 +80,7 @@ class ArrayShots:
         curvature: FloatArray,
         threads: int,  # noqa: ARG002 - every evaluator's signature
     ) -> None:
-        """Fill likelihood and sum of Z^2 by shot; add derivatives by ln F to arrays that are not empty."""
+        """Fill likelihood and sums of Z^2 by shot; add derivatives by ln F to arrays that are not empty."""
         xp, n = self._xp, self._n_columns
         squares = xp.asarray(f_squared[:n])
         unit = self._k @ squares
@@ -95,6 +95,7 @@ class ArrayShots:
         pixel = 0.5 * (np.log(2 * np.pi) - xp.log(inverse) + residual * ratio)
         numbers[:, 0] = self._host(self._sum @ pixel)
         numbers[:, 1] = self._host(self._sum @ (residual * ratio))
+        numbers[:, 2] = self._host(self._sum @ xp.minimum(residual * ratio, LARGEST_Z2))
         log_scale[:] = self._host(scale)
         g = xp.exp(scale)[self._shot]
         if len(gradient):

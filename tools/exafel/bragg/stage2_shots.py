@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exafel.arrays import AnyArray, BoolArray, FloatArray, Int32Array
-from exafel.bragg.packed import PackedShot, pack_shot
+from exafel.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
+from exafel.bragg.likelihood import FLOOR_PHOTONS
+from exafel.bragg.packed import PackedShot, pack_shot, terms_of
 from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.shoeboxes import Planes, Shoeboxes, fit_planes
 from exafel.bragg.shot_model import ShotParameters, ShotScene
 from exafel.bragg.spot_model import box_coefficients
 from exafel.errors import InputError
+
+_IMPOSSIBLE = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +31,16 @@ class CompactShot:
         Its model, which stays.
     corners, size
         Its boxes.
+    used
+        Which pixels of the boxes are good and meet a reflection, a bit each.
     data
-        Photons of all pixels, negative where bad, flat, in the smallest type that holds them.
+        Photons of these, in the smallest type that holds them.
     planes
         Coefficients of the backgrounds, shape (n, 3).
     identity
         What its held-out pixels are chosen by, whatever its number in this run; its number where nothing is given.
+    n_hot
+        Pixels left out because no amplitude explains them.
     """
 
     number: int
@@ -41,22 +48,25 @@ class CompactShot:
     parameters: ShotParameters
     corners: Int32Array
     size: int
+    used: AnyArray
     data: AnyArray
     planes: FloatArray
     identity: int | None = None
+    n_hot: int = 0
 
     @property
     def n_bytes(self) -> int:
         """Memory that its arrays take."""
-        return self.corners.nbytes + self.data.nbytes + self.planes.nbytes
+        return self.corners.nbytes + self.used.nbytes + self.data.nbytes + self.planes.nbytes
 
     def pack(self, reflections: ReflectionSet, held_out: float, seed: int) -> tuple[PackedShot, PackedShot]:
         """Pack the pixels that are fitted, and those held out: the same whenever it is done."""
         coefficients = box_coefficients(self.scene, self.parameters, reflections, self.corners, self.size)
         n = len(self.corners)
         background = Planes(self.planes, np.zeros(n), np.ones(n, dtype=bool)).values(self.size).ravel()
-        data = self.data.astype(np.float64)
-        good = data >= 0
+        good = np.unpackbits(self.used, count=n * self.size**2).astype(bool)
+        data = np.zeros(len(good))
+        data[good] = self.data
         identity = self.number if self.identity is None else self.identity
         out = np.random.default_rng([seed, identity]).random(len(data)) < held_out
         return (
@@ -89,9 +99,55 @@ def compact_shot(
     if not planes.good.any():
         raise InputError("no reflection has a usable background")
     kept = boxes.select(planes.good)
-    data = np.where(kept.good & first_seen(kept), kept.data, -1.0).ravel()
-    planes_kept = planes.coefficients[planes.good]
-    return CompactShot(number, scene, parameters, kept.corners, kept.size, _smallest(data), planes_kept, identity)
+    terms = terms_of(coefficients[np.repeat(planes.good, boxes.size**2)])
+    used = np.zeros(kept.data.size, dtype=bool)
+    used[terms[0]] = True
+    used &= (kept.good & first_seen(kept)).ravel()
+    hot = impossible_pixels(terms, kept.data.ravel(), planes.values(boxes.size)[planes.good].ravel(), used)
+    used &= ~hot
+    data = _smallest(kept.data.ravel()[used])
+    bits, backgrounds = np.packbits(used), planes.coefficients[planes.good]
+    return CompactShot(
+        number, scene, parameters, kept.corners, kept.size, bits, data, backgrounds, identity, int(hot.sum())
+    )
+
+
+def impossible_pixels(
+    terms: tuple[IntArray, IntArray, FloatArray], data: FloatArray, background: FloatArray, used: BoolArray
+) -> BoolArray:
+    """Where there are more photons than the other pixels of the reflection allow, whatever its amplitude: hot pixels.
+
+    The intensity of a reflection is fitted to all of its pixels but one, by weighted least squares. That one is
+    impossible where it is above what they predict by 30 standard deviations: of its photons, of the prediction, and of
+    a model that may be wrong by as much as it predicts. One such pixel would draw its reflection to itself, or, held
+    out, decide which iteration is the best.
+
+    Parameters
+    ----------
+    terms
+        Pixel, reflection and coefficient of every term.
+    data, background, used
+        Of every pixel, shape (n,).
+
+    Returns
+    -------
+    Shape (n,); False where a pixel meets several reflections.
+    """
+    row, column, k = terms
+    alone = used[row] & (np.bincount(row, minlength=len(data))[row] == 1)
+    row, column, k = row[alone], column[alone], k[alone]
+    reflections, column = np.unique(column, return_inverse=True)
+    excess, weight = data[row] - background[row], 1 / np.maximum(np.maximum(data[row], background[row]), FLOOR_PHOTONS)
+
+    def others(term: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(column, term, len(reflections))[column] - term, dtype=np.float64)
+
+    information = np.maximum(others(weight * k * k), 1e-300)
+    expected = np.maximum(others(weight * k * excess) / information * k, 0)
+    variance = background[row] + expected + k * k / information + expected**2
+    found = np.zeros(len(data), dtype=bool)
+    found[row] = excess - expected > _IMPOSSIBLE * np.sqrt(np.maximum(variance, FLOOR_PHOTONS))
+    return found
 
 
 def first_seen(boxes: Shoeboxes) -> BoolArray:
@@ -106,7 +162,7 @@ def first_seen(boxes: Shoeboxes) -> BoolArray:
 
 def _smallest(data: FloatArray) -> AnyArray:
     """Whole numbers as 16-bit integers where they fit, everything else in single precision."""
-    if np.array_equal(data, np.rint(data)) and data.max(initial=0) < 2**15:
+    if np.array_equal(data, np.rint(data)) and np.abs(data).max(initial=0) < 2**15:
         return data.astype(np.int16)
     return data.astype(np.float32)
 

@@ -40,6 +40,7 @@ class Stage2Summary(StepSummary):
     reasons: dict[str, int] = Field(description="Why shots were not used.")
     n_reflections: int = Field(description="Refined reflections, Bijvoet mates apart, that shots have.")
     n_pixels: int
+    n_hot_pixels: int = Field(0, description="Left out: more photons than the reflection's other pixels allow.")
     n_terms: int = Field(description="Pairs of pixel and reflection in the model.")
     n_recomputed: int = Field(description="Shots past memory_gb, whose coefficients are computed in every iteration.")
     memory_gb: float = Field(description="Of packed and compact shots, the largest of the ranks.")
@@ -49,7 +50,7 @@ class Stage2Summary(StepSummary):
     best_iteration: int = Field(description="Where the held-out pixels were most likely: what is written.")
     sigz_start: float
     sigz_end: float
-    held_out_start: float = Field(description="Objective for a held-out pixel.")
+    held_out_start: float = Field(description="Objective for a held-out pixel, each Z^2 at most 100.")
     held_out_end: float
     seconds: float = Field(description="Of the iterations.")
 
@@ -125,6 +126,7 @@ class _Loaded:
     reasons: Counter[str]
     wavelength: float
     scale: dict[int, float]
+    n_hot: int
 
 
 def _load(request: StepRequest, config: Stage2Config, step: StepRun, comm: Communicator) -> _Loaded:
@@ -136,7 +138,8 @@ def _load(request: StepRequest, config: Stage2Config, step: StepRun, comm: Commu
     assert first.experiment.crystal is not None
     reflections, start, _ = known_reflections(reference, first.experiment.crystal.space_group, model.d_min)
     shares = from_root(comm, lambda: share_by_size(_sizes(containers), comm.size))
-    budget = config.memory_gb * _GIB - 8.0 * len(start) * (2 * config.lbfgs_memory + 8)
+    vectors = 8.0 * len(start) * (2 * config.lbfgs_memory + 8)
+    budget = config.memory_gb * _GIB - vectors
     if budget <= 0:
         raise InputError(
             f"{len(start)} reflections alone need more than {config.memory_gb} GiB", hint="raise stage2.memory_gb"
@@ -160,12 +163,21 @@ def _load(request: StepRequest, config: Stage2Config, step: StepRun, comm: Commu
             shots.add(batch)
             batch = []
     shots.add(batch)
+    need = max(comm.allgather(shots.packed_bytes + shots.compact_bytes))
+    if need > budget:
+        raise InputError(
+            f"a rank's shots and {len(start)} reflections take {(need + vectors) / _GIB:.3g} GiB, coefficients not "
+            f"counted, and {config.memory_gb} are allowed",
+            hint="raise stage2.memory_gb (--memory-gb), or use more ranks",
+        )
     used = sum(comm.allgather(len(shots.numbers)))
     reasons = sum(comm.allgather(loader.reasons), Counter[str]())
     if not used:
         listed = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(5))
         raise NothingUsableError(f"no shot can be used: {listed}", where=request.out)
-    return _Loaded(shots, start, len(lattices), reasons, first.experiment.beam.wavelength_angstrom, loader.scale)
+    return _Loaded(
+        shots, start, len(lattices), reasons, first.experiment.beam.wavelength_angstrom, loader.scale, loader.n_hot
+    )
 
 
 def _sizes(containers: list[Container]) -> list[int]:
@@ -198,6 +210,7 @@ class _Loader:
         self._step = step
         self.reasons: Counter[str] = Counter()
         self.scale: dict[int, float] = {}
+        self.n_hot = 0
 
     def load(self, number: int) -> CompactShot | None:
         """Load shot `number`."""
@@ -211,6 +224,7 @@ class _Loader:
             self._step.emit(Stage.FAIL, number, 0, "stage2_left_out")
             return None
         self.scale[number] = shot.parameters.scale
+        self.n_hot += shot.n_hot
         self._step.emit(Stage.DONE, number, len(shot.corners))
         return shot
 
@@ -241,7 +255,7 @@ def _conclude(
     curvature, counts = refinement.curvature(progress.best_x), refinement.counts()
     scales = refinement.all_scales()
     n_used = sum(comm.allgather(len(shots.numbers)))
-    terms, recomputed = np.sum(comm.allgather((shots.n_terms, shots.n_recomputed)), axis=0)
+    terms, recomputed, hot = np.sum(comm.allgather((shots.n_terms, shots.n_recomputed, loaded.n_hot)), axis=0)
     starts = {number: scale for part in comm.allgather(loaded.scale) for number, scale in part.items()}
     first, last = progress.history[0], progress.history[progress.best_iteration]
     if comm.rank == 0:
@@ -265,6 +279,7 @@ def _conclude(
         reasons=dict(loaded.reasons.most_common()),
         n_reflections=int(np.sum(counts > 0)),
         n_pixels=refinement.n_pixels,
+        n_hot_pixels=int(hot),
         n_terms=int(terms),
         n_recomputed=int(recomputed),
         memory_gb=round(memory_gb, 4),

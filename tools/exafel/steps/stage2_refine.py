@@ -14,7 +14,7 @@ import numpy as np
 
 from exafel.arrays import FloatArray
 from exafel.bragg.lbfgs import LbfgsState, step
-from exafel.bragg.stage2 import Stage2Shots, sigma_z
+from exafel.bragg.stage2 import PIXEL_SUMS, Stage2Shots, Sums
 from exafel.config.stage2 import Stage2Config
 from exafel.errors import InputError
 from exafel.io.files import atomic_write
@@ -88,7 +88,7 @@ class Refinement:
         self._mark = mark
         self._n_lattices = n_lattices
         self._weight = 0.0 if config.ln_f_sigma is None else config.ln_f_sigma**-2
-        self._numbers = np.zeros(6)
+        self._numbers = np.zeros(PIXEL_SUMS)
         self.progress = Progress(np.zeros(n_lattices), np.ones(len(start)))
         self.state: LbfgsState | None = None
         self._began = time.monotonic()
@@ -138,23 +138,25 @@ class Refinement:
         moved = self.progress.unit * x
         sums = self._shots.evaluate(np.exp(self._start + moved))
         total = self._comm.allreduce_array(np.concatenate([sums.numbers, sums.gradient]))
-        self._numbers = total[:6]
+        self._numbers = total[:PIXEL_SUMS]
         value = float(total[0]) + 0.5 * self._weight * float(moved @ moved)
-        return value, self.progress.unit * (total[6:] + self._weight * moved)
+        return value, self.progress.unit * (total[PIXEL_SUMS:] + self._weight * moved)
 
     def _record(self, note: Callable[[str], None]) -> None:
         """Add a row to the history: what the current point is worth."""
-        state, progress, numbers = self.state, self.progress, self._numbers
+        state, progress = self.state, self.progress
         assert state is not None
-        held_out = float(numbers[3] / numbers[5]) if numbers[5] else float(numbers[0] / numbers[2])
+        sums = Sums(self._numbers, state.gradient, np.empty(0))
+        fitted, out = sums.fitted, sums.held_out
+        held_out = out.bounded_likelihood if out.n else fitted.bounded_likelihood
         row = {
             "iteration": state.iteration,
             "evaluations": state.evaluations,
             "objective": state.value,
-            "objective_per_pixel": float(numbers[0] / numbers[2]),
+            "objective_per_pixel": fitted.likelihood,
             "held_out_per_pixel": held_out,
-            "sigma_z": sigma_z(numbers[1], numbers[2]),
-            "sigma_z_held_out": sigma_z(numbers[4], numbers[5]),
+            "sigma_z": fitted.sigma_z,
+            "sigma_z_held_out": out.sigma_z,
             "largest_gradient": float(np.abs(state.gradient).max()),
             "rms_gradient": float(np.sqrt(np.mean(state.gradient**2))),
             "seconds": round(time.monotonic() - self._began, 3),
@@ -182,7 +184,7 @@ class Refinement:
     @property
     def n_pixels(self) -> int:
         """Pixels of all ranks that are fitted."""
-        return int(self._numbers[2])
+        return int(self._numbers[3])
 
     def all_scales(self) -> FloatArray:
         """Logarithm of every shot's scale by the number of its lattice; 0 where a shot is not used."""

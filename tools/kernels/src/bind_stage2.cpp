@@ -61,7 +61,7 @@ class Stage2Shots {
     for (std::int64_t shot = 0; shot < shots_.n_shots; ++shot) check(shot);
   }
 
-  // Likelihood and sum of Z^2 by shot; derivatives by ln F where their arrays are not empty.
+  // Likelihood and sums of Z^2 by shot; derivatives by ln F where their arrays are not empty.
   void evaluate(Input<double> f_squared, double noise, bool refine_scale, Output<double, nb::ndim<1>> log_scale,
                 Output<double, nb::shape<-1, exafel::shot_numbers>> numbers, Output<double, nb::ndim<1>> gradient,
                 Output<double, nb::ndim<1>> curvature, int threads) const {
@@ -137,5 +137,5 @@ void bind_stage2(nb::module_& m) {
       .def("evaluate", &Stage2Shots::evaluate, nb::arg("f_squared").noconvert(), nb::arg("noise"),
            nb::arg("refine_scale"), nb::arg("log_scale").noconvert(), nb::arg("numbers").noconvert(),
            nb::arg("gradient").noconvert(), nb::arg("curvature").noconvert(), nb::arg("threads"),
-           "Likelihood and sum of Z^2 by shot; adds derivatives by ln F to arrays that are not empty.");
+           "Likelihood, sum of Z^2 and of bounded Z^2 by shot; adds derivatives by ln F to arrays that are not empty.");
 }

@@ -138,12 +138,13 @@ void stage2_shot(const PackedShots& s, std::int64_t shot, const double* f_square
   scratch.weight.resize(n + reflection_block);
   scratch.curved.resize(curvature != nullptr ? n : 0);
   float *weight = scratch.weight.data(), *curved = curvature != nullptr ? scratch.curved.data() : nullptr;
-  double sums[shot_numbers] = {0, 0};
+  double sums[shot_numbers] = {0, 0, 0};
   const std::int64_t whole = n - n % 16;
   add_likelihood<16>(data, background, photons, 0, whole, g, noise, weight, curved, sums);
   add_likelihood<1>(data, background, photons, whole, n, g, noise, weight, curved, sums);
   numbers[0] = on_grid(sums[0] + 0.5 * 1.8378770664093453 * static_cast<double>(n), likelihood_bits);  // ln(2 pi)
   numbers[1] = on_grid(sums[1], likelihood_bits);
+  numbers[2] = on_grid(sums[2], likelihood_bits);
   const std::int64_t r0 = s.reflection_start[shot], n_reflections = s.reflection_start[shot + 1] - r0;
   if (gradient != nullptr) {
     transposed(s, shot, weight, scratch);

@@ -104,14 +104,14 @@ inline double best_log_scale(const float* data, const float* background, const f
   return log_g;
 }
 
-// Likelihood and sum of Z^2; slopes by the model go to `weight`, expected curvature (where asked for) to `curved`.
+// Likelihood and sums of Z^2; slopes by the model go to `weight`, expected curvature (where asked for) to `curved`.
 template <int W>
 inline void add_likelihood(const float* data, const float* background, const float* photons, std::int64_t begin,
                            std::int64_t end, double g, double noise, float* weight, float* curved, double* numbers) {
   using L = Part<W>;
-  ShortSum<W> chi2(0.0), product(1.0);
-  const L half(0.5), one(1.0), scale(g), floor(noise);
-  double logs = 0, squares = 0;
+  ShortSum<W> chi2(0.0), bounded(0.0), product(1.0);
+  const L half(0.5), one(1.0), scale(g), floor(noise), largest(largest_z2);
+  double logs = 0, squares = 0, bounded_squares = 0;
   int held = 0;
   const auto take_sums = [&] {
     double factor = 1;  // a product of 4 variances below 1e9 fits single precision, one of 32 double precision
@@ -124,6 +124,7 @@ inline void add_likelihood(const float* data, const float* background, const flo
     }
     product = ShortSum<W>(1.0);
     squares += chi2.take();
+    bounded_squares += bounded.take();
     held = 0;
   };
   for (std::int64_t i = begin; i + W <= end; i += W) {
@@ -137,7 +138,9 @@ inline void add_likelihood(const float* data, const float* background, const flo
         const L fisher = inverse * (one + half * inverse);
         memcpy(curved + at, &fisher.v, sizeof fisher.v);
       }
-      chi2.part[p] = chi2.part[p] + residual * ratio;
+      const L z2 = residual * ratio;
+      chi2.part[p] = chi2.part[p] + z2;
+      bounded.part[p] = bounded.part[p] + smaller(z2, largest);
       product.part[p] = product.part[p] * variance;
     }
     if (++held == 4) take_sums();
@@ -145,6 +148,7 @@ inline void add_likelihood(const float* data, const float* background, const flo
   take_sums();
   numbers[0] += 0.5 * (logs + squares);
   numbers[1] += squares;
+  numbers[2] += bounded_squares;
 }
 
 }  // namespace EXAFEL_ISA

@@ -28,8 +28,9 @@ struct PackedShots {
   const float* term_k;
 };
 
-// Numbers of a shot that an evaluation gives: likelihood and sum of Z^2.
-constexpr int shot_numbers = 2;
+// Numbers of a shot that an evaluation gives: likelihood, sum of Z^2, and the same with each Z^2 at most `largest_z2`.
+constexpr int shot_numbers = 3;
+constexpr float largest_z2 = 100;
 
 #define EXAFEL_DECLARE_STAGE2(isa)                                                                                  \
   namespace isa {                                                                                                   \
