@@ -57,12 +57,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "matching": {"references": 3000, "soft": 50, "refine_from": 8, "local_from": 16},
         "merging": {"regularisation": [0.01]},
     },
+    # Few photons: four starts at low resolution, where they cost little, and the best goes on; images are merged in
+    # several orientations until the end, and refined in the last generation alone.
     "3": {
         "diameter_angstrom": 214.0,
         "d_min_angstrom": 16.0,
         "halves": False,
-        "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "starts": 1},
-        "matching": {"references": 3000, "soft": 50, "refine_from": 10, "local_from": 16},
+        "marching": {
+            "d_start_angstrom": 27.0,
+            "first_generations": 15,
+            "generations": 3,
+            "step": 1.31,
+            "starts": 4,
+            "start_generations": 9,
+        },
+        "matching": {"references": 3000, "soft": 50, "soft_until": 8, "refine_from": 20, "local_from": 21},
         "merging": {"regularisation": [0.1]},
     },
     "4": {
@@ -82,7 +91,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "merging": {"regularisation": [0.01]},
     },
 }
-SETTINGS["5p"] = {**SETTINGS["5"], "d_min_angstrom": 12.0, "halves": False}
+SETTINGS["5p"] = {**SETTINGS["3"], "d_min_angstrom": 12.0, "classes": 2}
+SETTINGS["5p"]["marching"] = {**SETTINGS["3"]["marching"], "first_generations": 18}
+SETTINGS["5p"]["matching"] = {**SETTINGS["3"]["matching"], "refine_from": 26, "local_from": 27}
 
 
 def small(settings: dict[str, Any]) -> dict[str, Any]:

@@ -88,13 +88,13 @@ def shots(structure: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def short(**changes: object) -> SpiReconstructConfig:
     """Three generations only, for what does not need a good map."""
-    return config(
-        d_min_angstrom=14.0,
-        max_generations=3,
-        marching={"d_start_angstrom": 14.0, "starts": 1},
-        matching={"references": 200, "refine_from": 1, "local_from": 2},
-        **changes,
-    )
+    settings: dict[str, object] = {
+        "d_min_angstrom": 14.0,
+        "max_generations": 3,
+        "marching": {"d_start_angstrom": 14.0, "starts": 1},
+        "matching": {"references": 200, "refine_from": 1, "local_from": 2},
+    }
+    return config(**settings | changes)
 
 
 def test_orientations_and_density_are_found_ab_initio(shots: Path, structure: Path, tmp_path: Path) -> None:
@@ -232,6 +232,18 @@ def edited(source: Path, target: Path, n: int, change: str) -> Path:
         new["intensities"] = images
         new["pixel_position_reciprocal"] = old["pixel_position_reciprocal"][()]
     return target
+
+
+@pytest.mark.parametrize(("starts", "each"), [(1, 2), (3, 1), (3, 2)])
+def test_the_last_generation_is_the_end_whatever_starts_there_are(
+    shots: Path, tmp_path: Path, starts: int, each: int
+) -> None:
+    marching = {"d_start_angstrom": 14.0, "first_generations": 2, "starts": starts, "start_generations": each}
+    settings = short(max_generations=2, marching=marching)
+    summary = launch(spi_reconstruct.run, spi_reconstruct.request(settings, [shots], tmp_path / "map"))
+    assert summary.finished
+    assert summary.n_generations == 2
+    assert maps(tmp_path / "map")
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,13 @@ class March:
     def _next(self, state: State) -> State:
         """Stay at a resolution, go on to the next, or end."""
         config = self._config.marching
-        if state.start < config.starts and state.age == min(config.start_generations, config.first_generations):
-            return self._compare_starts(state)
+        last = state.generation >= self._config.max_generations
+        if state.start < config.starts and (
+            last or state.age == min(config.start_generations, config.first_generations)
+        ):
+            return self._compare_starts(state, last=last)
         needed = config.first_generations if state.stage == 0 else config.generations
-        if state.generation >= self._config.max_generations:
+        if last:
             return state.with_(done=True)
         if state.stage_generation < needed:
             return state
@@ -106,8 +109,8 @@ class March:
             return state.with_(done=True)
         return state.with_(stage_generation=0, tries=state.tries + 1)
 
-    def _compare_starts(self, state: State) -> State:
-        """Keep the best start of each half; begin the next one, or go on with what was kept."""
+    def _compare_starts(self, state: State, *, last: bool) -> State:
+        """Keep the best start of each half; begin the next one, or go on, or after the last end, with what was kept."""
         config, a = self._config, state.assignments
         assert state.models is not None
         kept, models = state.kept or a, state.models if state.kept_models is None else state.kept_models.copy()
@@ -120,11 +123,11 @@ class March:
                 own = slice(half * config.classes, (half + 1) * config.classes)
                 kept, scores[half], models[own] = kept.replaced(rows, a.rows(rows)), score, state.models[own]
         start = state.start + 1
-        if start < config.marching.starts:
+        if start < config.marching.starts and not last:
             again = state.with_(assignments=self._random(start), models=None, turn=None, age=0, stage_generation=0)
             return again.with_(start=start, kept=kept, kept_models=models, kept_scores=scores)
         again = state.with_(assignments=kept, models=models, turn=None)
-        return again.with_(start=start, kept=None, kept_models=None, kept_scores=None)
+        return again.with_(start=start, kept=None, kept_models=None, kept_scores=None, done=last)
 
     def _agrees(self, state: State) -> bool:
         """Whether the halves agree up to this resolution, so that the next holds something."""
