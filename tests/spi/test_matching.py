@@ -35,7 +35,7 @@ def pixels() -> Pixels:
 def scorer(score: str, model: np.ndarray, pixels: Pixels, backend: Backend) -> Scorer:
     q = rotations.random_quaternions(50, np.random.default_rng(0))
     ring = np.full(len(pixels), slices([model], q, CUBE, pixels, backend)[0].mean(), dtype=np.float32)
-    return Scorer(score, (pixels.length * 10).astype(np.float32), ring, backend)  # type: ignore[arg-type]
+    return Scorer(score, (pixels.length * 10).astype(np.float32), ring, backend)  # type: ignore[arg-type] # pytest's parameters are plain str
 
 
 def images(score: str, model: np.ndarray, q: np.ndarray, pixels: Pixels, backend: Backend) -> np.ndarray:

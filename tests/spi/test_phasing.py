@@ -30,7 +30,7 @@ def transform(density: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("algorithm", ["raar", "hio", "dm"])
 def test_phases_are_found_from_a_random_start(algorithm: str, density: np.ndarray, backend: Backend) -> None:
     amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
-    passes = [Pass(algorithm, 80, True)] * 3 + [Pass("er", 40)]  # type: ignore[arg-type]
+    passes = [Pass(algorithm, 80, True)] * 3 + [Pass("er", 40)]  # type: ignore[arg-type] # pytest's parameters are plain str
     phaser = Phaser(amplitudes, CUBE.ball(25.0), CUBE, PhasingOptions(tuple(passes)), backend)
     curves = []
     for seed in range(3):
@@ -158,6 +158,6 @@ def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.n
         "dm": rho + project_support(2 * g - rho) - g,
         "sf": 2 * project_support(g) - g,
     }[algorithm]
-    options = PhasingOptions((Pass(algorithm, 1),), beta=beta)  # type: ignore[arg-type]
-    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho.copy(), inside)  # type: ignore[arg-type]
+    options = PhasingOptions((Pass(algorithm, 1),), beta=beta)  # type: ignore[arg-type] # as above
+    found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho.copy(), inside)  # type: ignore[arg-type] # as above
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -171,7 +171,7 @@ def save_state(path: Path, state: State) -> None:
     plain = {key: getattr(state, key) for key in _PLAIN}
     text = json.dumps({"format": _FORMAT, **plain, "history": state.history})
     with atomic_write(path) as stream:
-        np.savez(stream, **{"record": np.frombuffer(text.encode(), dtype=np.uint8), **arrays})  # type: ignore[arg-type]
+        np.savez(stream, **{"record": np.frombuffer(text.encode(), dtype=np.uint8), **arrays})  # type: ignore[arg-type] # its stub thinks of allow_pickle
 
 
 def load_state(path: Path) -> State:

@@ -235,7 +235,9 @@ class _Reconstruction:
         """Return the checkpoint, where there is one, or the beginning."""
         path = self._step.work / CHECKPOINT
         if from_root(self._comm, path.is_file):
-            return self._comm.bcast(load_state(path) if self._comm.rank == 0 else None)  # type: ignore[return-value]
+            state = self._comm.bcast(load_state(path) if self._comm.rank == 0 else None)
+            assert state is not None
+            return state
         given = None
         if self._config.use_orientations:
             true = self._shots.truth("orientations")
