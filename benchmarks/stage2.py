@@ -6,10 +6,10 @@ and photon noise, and not the rest of the image. The model that stage 2 keeps di
 stage 1 does on simulated stills (0.001 degrees, 0.001 A, 1 % of the block size). Amplitudes start from the mean over
 shots of the summed intensities, as merging without partialities gives them.
 
-Run with ``python benchmarks/stage2.py --structure FILE.pdb [--shots 512] [--ranks 1 2 4] [--memory-gb 4]
-[--device gpu]``: a row for each number of local processes, and the same shots for all; with ``--weak`` that many shots
-a rank. Under mpiexec there is one row, of its ranks. With ``--work DIR``, runs write checkpoints there and go on from
-them.
+Run with ``OMP_NUM_THREADS=1 python benchmarks/stage2.py --structure FILE.pdb [--shots 512] [--ranks 1 2 4]
+[--memory-gb 4] [--device gpu]``: a row for each number of local processes, and the same shots for all; with ``--weak``
+that many shots a rank. Under mpiexec there is one row, of its ranks. With ``--work DIR``, runs write checkpoints there
+and go on from them.
 
 Core-seconds are of rank 0; the bandwidth is that of a copy by all ranks at once, read and written.
 """
