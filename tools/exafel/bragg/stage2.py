@@ -19,7 +19,7 @@ from exafel.bragg.reflection_set import ReflectionSet
 from exafel.bragg.stage2_shots import CompactShot
 
 SHOT_NUMBERS = 3
-PIXEL_SUMS = 8
+PIXEL_SUMS = 2 * (SHOT_NUMBERS + 1)
 _BLOCK = 256
 _NOTHING = np.empty(0)
 

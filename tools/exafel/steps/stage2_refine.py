@@ -14,7 +14,7 @@ import numpy as np
 
 from exafel.arrays import FloatArray
 from exafel.bragg.lbfgs import LbfgsState, step
-from exafel.bragg.stage2 import PIXEL_SUMS, Stage2Shots, Sums
+from exafel.bragg.stage2 import PIXEL_SUMS, PixelSums, Stage2Shots
 from exafel.config.stage2 import Stage2Config
 from exafel.errors import InputError
 from exafel.io.files import atomic_write
@@ -146,8 +146,7 @@ class Refinement:
         """Add a row to the history: what the current point is worth."""
         state, progress = self.state, self.progress
         assert state is not None
-        sums = Sums(self._numbers, state.gradient, np.empty(0))
-        fitted, out = sums.fitted, sums.held_out
+        fitted, out = (PixelSums(values) for values in np.split(self._numbers, 2))
         held_out = out.bounded_likelihood if out.n else fitted.bounded_likelihood
         row = {
             "iteration": state.iteration,
