@@ -85,9 +85,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "5": {
         "diameter_angstrom": 214.0,
         "d_min_angstrom": 11.0,
+        "halves": False,
         "classes": 2,
-        "marching": {"d_start_angstrom": 16.0, "first_generations": 16, "generations": 2, "starts": 1},
-        "matching": {"references": 3000, "soft": 50, "refine_from": 10, "local_from": 16},
+        "marching": {
+            "d_start_angstrom": 24.0,
+            "first_generations": 18,
+            "generations": 2,
+            "step": 1.3,
+            "starts": 3,
+            "start_generations": 14,
+        },
+        "matching": {"references": 3000, "soft": 50, "refine_from": 12, "local_from": 18},
         "merging": {"regularisation": [0.01]},
     },
 }

@@ -83,6 +83,12 @@ def test_sums_of_pieces_are_exact_in_any_order(problem: tuple, backend: Backend)
     np.testing.assert_allclose(equations(problem, backend, 5).right, whole.right, atol=1e-3 * np.abs(whole.right).max())
 
 
+def test_sums_hold_no_more_than_a_ball_needs() -> None:
+    m = 105  # a chaperonin at 8.2 angstrom
+    everything = 4 * (4 * m**3 + (m // 2 + 1) * m**2)
+    assert np.pi / 6 * everything == pytest.approx(NormalSums.empty(Cube(m, 4.1)).nbytes, rel=0.03)
+
+
 def test_what_is_not_finite_is_left_out_and_said(problem: tuple, backend: Backend) -> None:
     made = equations(problem, backend)
     with np.errstate(all="ignore"):

@@ -24,7 +24,8 @@ def test_images_with_common_references_merge_as_one_by_one(backend: Backend) -> 
     pixels = Pixels(rng.uniform(-0.055, 0.055, size=(3, 80)), np.arange(80))
     photons = rng.random((n, 80)).astype(np.float32)
     config = SpiReconstructConfig(diameter_angstrom=30.0, d_min_angstrom=10.0, halves=False, block_images=10)
-    config = config.model_copy(update={"merging": config.merging.model_copy(update={"regularisation": (0.1,)})})
+    exactly = {"regularisation": (0.1,), "tolerance": 1e-6, "steps": 200}  # no difference by where the steps end
+    config = config.model_copy(update={"merging": config.merging.model_copy(update=exactly)})
     images = Images(share_out(n, 1, 10, 1), lambda rows: photons[rows], range(3))
     stage = Stage(StageSettings(config, pixels, "distance", 10.0), images, backend, RankWorkers(SerialComm()))
     references = rotations.random_quaternions(5, rng)

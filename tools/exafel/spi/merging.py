@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from exafel.arrays import AnyArray, DeviceArray, Int32Array
+from exafel.arrays import AnyArray, DeviceArray, Int32Array, IntArray
 from exafel.errors import ExafelError
 from exafel.parallel.comm import Communicator
 from exafel.spi.backend import Backend
@@ -36,12 +37,15 @@ class NormalSums:
     A sum of cosines is at most the sum of its weights. In units of 2^-30 of the largest that the sum over all images
     can be, it fits into 32 bits, and the rounding is below that of the transform by two orders.
 
+    Of what is even only half is kept, and of that what the solution asks for: autocorrelations within a ball as wide
+    as the cube, and K at the differences of their voxels.
+
     Parameters
     ----------
     kernel
-        Half of K on the cube of side 2m: x >= 0 along the first axis, shape (m, 2m, 2m).
+        K on the cube of side 2m, at the voxels of `_needed`.
     right
-        Half of A* w d: x >= 0, shape (m // 2 + 1, m, m).
+        A* w d on the cube of side m, at the voxels of `_needed`.
     """
 
     kernel: Int32Array
@@ -50,8 +54,8 @@ class NormalSums:
     @staticmethod
     def empty(cube: Cube) -> NormalSums:
         """Sums over nothing."""
-        m = cube.m
-        return NormalSums(np.zeros((m, 2 * m, 2 * m), dtype=np.int32), np.zeros((m // 2 + 1, m, m), dtype=np.int32))
+        kernel, right = (np.zeros(len(voxels), dtype=np.int32) for voxels in _needed(cube.m))
+        return NormalSums(kernel, right)
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +65,23 @@ class NormalSums:
     def summed(self, comm: Communicator) -> NormalSums:
         """Sum over all ranks."""
         return NormalSums(comm.allreduce_array(self.kernel), comm.allreduce_array(self.right))
+
+
+@lru_cache(maxsize=4)
+def _needed(m: int) -> tuple[IntArray, IntArray]:
+    """Voxels of the sums, flattened: of K in an array of shape (m, 2m, 2m), of A* w d in one of (m // 2 + 1, m, m).
+
+    In either x >= 0 along the first axis, and the origin is in the middle of the others. K reaches m - 1 voxels far,
+    the difference of two that are opposite on the ball.
+    """
+
+    def ball(radius: int, before: int, after: int) -> IntArray:
+        across = np.arange(-before, after) ** 2
+        inside = np.arange(radius + 1)[:, None, None] ** 2 + across[:, None] + across <= radius**2
+        return np.flatnonzero(inside)
+
+    half = m // 2
+    return ball(m - 1, m, m), ball(half, half, half + 1)
 
 
 @dataclass(frozen=True)
@@ -102,8 +123,10 @@ def add_images(
     lower = modes[xp.ix_(inverse[middle:], inverse, inverse)]
     mean = (upper + lower) * np.float32(0.5 * _FULL)
     middle_part = slice(middle - half, middle + half + 1)
-    sums.kernel += backend.host(xp.rint(mean.real).astype(np.int32))
-    sums.right += backend.host(xp.rint(mean.imag[: half + 1, middle_part, middle_part]).astype(np.int32))
+    kernel, right = (backend.xp.asarray(voxels) for voxels in _needed(m))
+    data = mean.imag[: half + 1, middle_part, middle_part]
+    sums.kernel += backend.host(xp.rint(mean.real.ravel()[kernel]).astype(np.int32))
+    sums.right += backend.host(xp.rint(data.ravel()[right]).astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +153,13 @@ class NormalEquations:
         """Make the equations from sums over all images."""
         xp, m = backend.xp, cube.m
         kernel = xp.zeros((2 * m, 2 * m, 2 * m), dtype=np.float32)
-        upper = backend.array(sums.kernel) * np.float32(1 / _FULL)
+        upper = _spread(sums.kernel, _needed(m)[0], (m, 2 * m, 2 * m), 1 / _FULL, backend)
         inverse = (2 * m - xp.arange(2 * m)) % (2 * m)
         kernel[m:] = upper
         kernel[m - 1 : 0 : -1] = upper[1:][:, inverse][:, :, inverse]
         transform = backend.rfftn(xp.fft.ifftshift(kernel)).real
-        half = backend.array(sums.right) * np.float32(units.data / units.weight / _FULL)
+        unit = units.data / units.weight / _FULL
+        half = _spread(sums.right, _needed(m)[1], (m // 2 + 1, m, m), unit, backend)
         right = xp.concatenate([half[:0:-1, ::-1, ::-1], half])
         mask = backend.array(support)
         return NormalEquations(transform, right * mask, mask, backend)
@@ -186,6 +210,15 @@ class Solution:
     def finite(self) -> bool:
         """Whether it is a number everywhere."""
         return bool(np.isfinite(self.residual)) and bool(abs(self.a).max() < np.inf)
+
+
+def _spread(
+    values: Int32Array, voxels: IntArray, shape: tuple[int, int, int], unit: float, backend: Backend
+) -> DeviceArray:
+    """Values at some voxels of an array of zeros, times a unit."""
+    result = np.zeros(shape, dtype=np.float32)
+    result.reshape(-1)[voxels] = values
+    return backend.array(result) * np.float32(unit)
 
 
 def _dot(a: AnyArray, b: AnyArray) -> float:
