@@ -84,7 +84,8 @@ class Problem:
             rows = slice(first, first + 500)
             d, q = self.images[rows], self.q[rows]
             add_images(sums, units, d, weight[: len(q)], q, self.cube, self.pixels, self.backend)
-        return NormalEquations.of(sums, units, self.cube, self.cube.ball(self.cube.m * 2.0), self.backend)
+        support = self.cube.ball(self.cube.m // 2 * self.cube.voxel_angstrom)
+        return NormalEquations.of(sums, units, self.cube, support, self.backend)
 
     def phaser(self, iterations: int) -> Phaser:
         """Return phasing of some iterations."""

@@ -22,6 +22,8 @@ from exafel.spi.state import Assignments, State
 
 _STARTS = 14
 _JUNG = (3 / 8) ** 0.5  # what is nowhere wider than D fits into a ball of this radius times D (Jung 1901), not of D / 2
+_ENDED = 1.1
+"""R-factor, relative to the best, up to which a start found what the best one found; others were caught elsewhere."""
 _IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -60,13 +62,15 @@ class FinalMap:
     Parameters
     ----------
     density
-        Mean over starts that agree, shape (m, m, m).
+        Mean over the starts that came to an end, shape (m, m, m).
     autocorrelation
         Of all images of the class, shape (m, m, m).
     fsc_half
         Between the halves' densities, phased on their own; None without halves.
     prtf
-        Between random starts.
+        Between these starts; None where there is one.
+    starts
+        Their number.
     r_factor
         Of the best start.
     likeness
@@ -77,6 +81,7 @@ class FinalMap:
     autocorrelation: Float32Array
     fsc_half: Curve | None
     prtf: Curve | None
+    starts: int
     r_factor: float
     likeness: float | None
 
@@ -111,10 +116,12 @@ def finish(stage: Stage, state: State) -> Finished:
     maps = []
     for kind in range(n):
         own = [results[0, kind, start] for start in range(starts)]
-        density, transfer = _mean_of_starts(own, cube, backend)
-        halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
         best = min(item.r_factor for item in own)
-        maps.append(FinalMap(density, merged[kind], halves, transfer, best, _likeness(stage, merged, kind)))
+        ended = [item for item in own if item.r_factor <= _ENDED * best]
+        density, transfer = _mean_of_starts(ended, cube, backend)
+        halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
+        likeness = _likeness(stage, merged, kind)
+        maps.append(FinalMap(density, merged[kind], halves, transfer, len(ended), best, likeness))
     return Finished(maps, joined)
 
 

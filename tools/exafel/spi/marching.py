@@ -14,6 +14,7 @@ from exafel.spi.generation import Generations
 from exafel.spi.grids import Pixels
 from exafel.spi.matching import Score
 from exafel.spi.stage import Stage, StageSettings
+from exafel.spi.starts import better_start
 from exafel.spi.state import Assignments, State
 from exafel.spi.workers import Workers
 
@@ -113,21 +114,21 @@ class March:
         """Keep the best start of each half; begin the next one, or go on, or after the last end, with what was kept."""
         config, a = self._config, state.assignments
         assert state.models is not None
-        kept, models = state.kept or a, state.models if state.kept_models is None else state.kept_models.copy()
-        n_halves = 2 if config.halves else 1
-        scores = np.full(n_halves, -np.inf) if state.kept_scores is None else state.kept_scores.copy()
-        for half in range(n_halves):
-            rows = np.concatenate([block.rows for block in self._images.blocks if block.half == half])
-            score = float(a.score[rows].mean())
-            if score > scores[half]:
+        kept, models = a, state.models
+        if state.kept is not None and state.kept_models is not None:
+            kept, models = state.kept, state.kept_models.copy()
+            for half in range(2 if config.halves else 1):
+                rows = np.concatenate([block.rows for block in self._images.blocks if block.half == half])
                 own = slice(half * config.classes, (half + 1) * config.classes)
-                kept, scores[half], models[own] = kept.replaced(rows, a.rows(rows)), score, state.models[own]
+                before, now = (kept.rows(rows), models[own]), (a.rows(rows), state.models[own])
+                better, models[own] = better_start(before, now)
+                kept = kept.replaced(rows, better)
         start = state.start + 1
         if start < config.marching.starts and not last:
             again = state.with_(assignments=self._random(start), models=None, turn=None, age=0, stage_generation=0)
-            return again.with_(start=start, kept=kept, kept_models=models, kept_scores=scores)
+            return again.with_(start=start, kept=kept, kept_models=models)
         again = state.with_(assignments=kept, models=models, turn=None)
-        return again.with_(start=start, kept=None, kept_models=None, kept_scores=None, done=last)
+        return again.with_(start=start, kept=None, kept_models=None, done=last)
 
     def _agrees(self, state: State) -> bool:
         """Whether the halves agree up to this resolution, so that the next holds something."""

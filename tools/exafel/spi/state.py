@@ -18,7 +18,7 @@ from exafel.spi.rotations import random_quaternions
 _FORMAT = 1
 _COLUMNS = ("quaternions", "weights", "classes", "score", "scale")
 _PLAIN = ("d_angstrom", "generation", "age", "start", "stage", "stage_generation", "tries", "done")
-_ARRAYS = ("models", "turn", "kept_models", "kept_scores")
+_ARRAYS = ("models", "turn", "kept_models")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +133,8 @@ class State:
     turn
         Rotation of the second half's frame into the first's, and the second's class, shape (classes, 5); None before
         it is known.
-    kept, kept_models, kept_scores
-        Of each half, the best of the starts so far, and its mean score.
+    kept, kept_models
+        Of each half, the best of the starts so far.
     history
         One record a generation.
     """
@@ -152,7 +152,6 @@ class State:
     turn: FloatArray | None = None
     kept: Assignments | None = None
     kept_models: Float32Array | None = None
-    kept_scores: FloatArray | None = None
     history: tuple[dict[str, Any], ...] = field(default=())
 
     def with_(self, **changes: Any) -> State:

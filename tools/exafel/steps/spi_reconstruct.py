@@ -51,6 +51,9 @@ class ClassSummary(Model):
         None, description="Largest correlation of its intensities with another class's. Near 1: not two conformations."
     )
     prtf_angstrom: float | None = Field(description="At which the phase transfer between starts is 1/e.")
+    starts: int = Field(
+        1, description="Random starts that the map is the mean of: those with an R-factor near the best."
+    )
 
 
 class Generation(Model):
@@ -324,6 +327,7 @@ def _class_summary(number: int, item: FinalMap, fraction: float) -> ClassSummary
         fsc_half_0143_angstrom=None if half is None else half.resolution(0.143),
         likeness=None if item.likeness is None else round(item.likeness, 4),
         prtf_angstrom=None if item.prtf is None else item.prtf.resolution(float(np.exp(-1))),
+        starts=item.starts,
     )
 
 
