@@ -24,7 +24,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from spi_accuracy import SETTINGS
+from spi_settings import SETTINGS
 
 from exafel.config.spi import SpiReconstructConfig
 from exafel.io.spi_file import SpiShots
