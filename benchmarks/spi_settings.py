@@ -61,6 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
         "matching": {"references": 3000, "soft": 50, "refine_from": 12, "local_from": 18},
         "merging": {"regularisation": [0.01]},
+        "phasing": {"starts": 12},
     },
 }
 # 1,000 Poisson shots a conformation hold 21 to 23 Å without the symmetry, orientations known. With it, the two starts

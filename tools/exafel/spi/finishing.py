@@ -111,7 +111,8 @@ def finish(stage: Stage, state: State) -> Finished:
     n, starts = config.classes, config.phasing.starts
     tasks = [(merged[kind], (0, kind, start)) for kind in range(n) for start in range(starts)]
     if stage.n_halves == 2:
-        tasks += [(state.models[half * n + kind], (1 + half, kind, 0)) for half in range(2) for kind in range(n)]
+        halves = [(half, kind) for half in range(2) for kind in range(n)]
+        tasks += [(state.models[h * n + kind], (1 + h, kind, start)) for h, kind in halves for start in range(starts)]
     results = {key: found for (_, key), found in zip(tasks, stage.workers.each(_phased, stage, tasks), strict=True)}
     maps = []
     for kind in range(n):
@@ -119,9 +120,9 @@ def finish(stage: Stage, state: State) -> Finished:
         best = min(item.r_factor for item in own)
         ended = [item for item in own if item.r_factor <= _ENDED * best]
         density, transfer = _mean_of_starts(ended, cube, backend)
-        halves = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
+        fsc_half = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
         likeness = _likeness(stage, merged, kind)
-        maps.append(FinalMap(density, merged[kind], halves, transfer, len(ended), best, likeness))
+        maps.append(FinalMap(density, merged[kind], fsc_half, transfer, len(ended), best, likeness))
     return Finished(maps, joined)
 
 
@@ -176,6 +177,9 @@ def _half_fsc(
     results: dict[tuple[int, int, int], Phased], state: State, kind: int, cube: Cube, backend: Backend
 ) -> Curve:
     row: FloatArray = state.turn[kind] if state.turn is not None else np.array([*_IDENTITY, kind])
-    first, second = results[1, kind, 0].density, results[2, int(row[4]), 0].density
+    first, second = (
+        min((found for key, found in results.items() if key[:2] == place), key=lambda item: item.r_factor).density
+        for place in ((1, kind), (2, int(row[4])))
+    )
     transform = scipy.fft.rfftn(np.fft.ifftshift(first))
     return fsc(transform, place_density(transform, second, row[:4], cube, backend).transform, cube)
