@@ -14,7 +14,7 @@ from exafel.spi.alignment import align_intensities, place_density
 from exafel.spi.backend import Backend
 from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
-from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions
+from exafel.spi.phasing import Amplitudes, Pass, Phased, Phaser, PhasingOptions, best_of
 from exafel.spi.rotations import conjugate, multiply, point_group
 from exafel.spi.solving import merge
 from exafel.spi.stage import Stage
@@ -113,14 +113,16 @@ def finish(stage: Stage, state: State) -> Finished:
     if stage.n_halves == 2:
         halves = [(half, kind) for half in range(2) for kind in range(n)]
         tasks += [(state.models[h * n + kind], (1 + h, kind, start)) for h, kind in halves for start in range(starts)]
-    results = {key: found for (_, key), found in zip(tasks, stage.workers.each(_phased, stage, tasks), strict=True)}
+    phased: dict[tuple[int, int], list[Phased]] = {}
+    for (_, (part, kind, _)), found in zip(tasks, stage.workers.each(_phased, stage, tasks), strict=True):
+        phased.setdefault((part, kind), []).append(found)
     maps = []
     for kind in range(n):
-        own = [results[0, kind, start] for start in range(starts)]
-        best = min(item.r_factor for item in own)
+        own = phased[0, kind]
+        best = best_of(own).r_factor
         ended = [item for item in own if item.r_factor <= _ENDED * best]
         density, transfer = _mean_of_starts(ended, cube, backend)
-        fsc_half = _half_fsc(results, state, kind, cube, backend) if stage.n_halves == 2 else None
+        fsc_half = _half_fsc(phased, state, kind, cube, backend) if stage.n_halves == 2 else None
         likeness = _likeness(stage, merged, kind)
         maps.append(FinalMap(density, merged[kind], fsc_half, transfer, len(ended), best, likeness))
     return Finished(maps, joined)
@@ -163,7 +165,7 @@ def _phased(stage: Stage, task: tuple[Float32Array, tuple[int, int, int]]) -> Ph
 
 def _mean_of_starts(own: Sequence[Phased], cube: Cube, backend: Backend) -> tuple[Float32Array, Curve | None]:
     """Mean of the densities of several starts on the best one, and the transfer of phases between them."""
-    best = min(own, key=lambda item: item.r_factor)
+    best = best_of(own)
     first = scipy.fft.rfftn(np.fft.ifftshift(best.density))
     placed = [
         first if item is best else place_density(first, item.density, _IDENTITY, cube, backend).transform
@@ -174,12 +176,9 @@ def _mean_of_starts(own: Sequence[Phased], cube: Cube, backend: Backend) -> tupl
 
 
 def _half_fsc(
-    results: dict[tuple[int, int, int], Phased], state: State, kind: int, cube: Cube, backend: Backend
+    phased: dict[tuple[int, int], list[Phased]], state: State, kind: int, cube: Cube, backend: Backend
 ) -> Curve:
     row: FloatArray = state.turn[kind] if state.turn is not None else np.array([*_IDENTITY, kind])
-    first, second = (
-        min((found for key, found in results.items() if key[:2] == place), key=lambda item: item.r_factor).density
-        for place in ((1, kind), (2, int(row[4])))
-    )
+    first, second = best_of(phased[1, kind]).density, best_of(phased[2, int(row[4])]).density
     transform = scipy.fft.rfftn(np.fft.ifftshift(first))
     return fsc(transform, place_density(transform, second, row[:4], cube, backend).transform, cube)

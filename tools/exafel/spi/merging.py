@@ -67,7 +67,7 @@ class NormalSums:
         return NormalSums(comm.allreduce_array(self.kernel), comm.allreduce_array(self.right))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _needed(m: int) -> tuple[IntArray, IntArray]:
     """Voxels of the sums, flattened: of K in an array of shape (m, 2m, 2m), of A* w d in one of (m // 2 + 1, m, m).
 
@@ -123,10 +123,10 @@ def add_images(
     lower = modes[xp.ix_(inverse[middle:], inverse, inverse)]
     mean = (upper + lower) * np.float32(0.5 * _FULL)
     middle_part = slice(middle - half, middle + half + 1)
-    kernel, right = (backend.xp.asarray(voxels) for voxels in _needed(m))
+    kernel, right = _needed(m)  # picked on the host: a device would be sent as many indices as it gives sums
     data = mean.imag[: half + 1, middle_part, middle_part]
-    sums.kernel += backend.host(xp.rint(mean.real.ravel()[kernel]).astype(np.int32))
-    sums.right += backend.host(xp.rint(data.ravel()[right]).astype(np.int32))
+    sums.kernel += backend.host(xp.rint(mean.real).astype(np.int32)).ravel()[kernel]
+    sums.right += backend.host(xp.rint(data).astype(np.int32)).ravel()[right]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class NormalEquations:
     right
         A* w d in the same units, shape (m, m, m).
     support
-        Where a may differ from zero, float32, shape (m, m, m).
+        Where a may differ from zero, within the ball as wide as the cube; float32, shape (m, m, m).
     """
 
     kernel: AnyArray

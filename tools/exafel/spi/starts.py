@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -48,8 +50,7 @@ def better_start(
         return second
     of_first, of_second = ~taken[a.best_class], taken[renamed]  # whose place is in a frame that goes on
     from_second = np.where(of_first == of_second, b.score > a.score, of_second)
-    hard = b.hardened()
     rows = np.flatnonzero(from_second)
-    moved = Assignments(hard.quaternions, hard.weights, renamed[:, None], hard.score, hard.scale).rows(rows)
+    moved = replace(b.hardened(), classes=renamed[:, None]).rows(rows)
     chosen = np.where(taken[:, None, None, None], others[partner], models)
     return a.hardened().replaced(rows, moved), chosen
