@@ -68,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 # of which each has one conformation right make one that has both.
 SETTINGS["5p"] = {
     "diameter_angstrom": 214.0,
-    "d_min_angstrom": 14.0,
+    "d_min_angstrom": 11.0,
     "halves": False,
     "symmetry": "D8",
     "classes": 2,
