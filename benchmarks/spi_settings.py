@@ -64,8 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "phasing": {"starts": 12},
     },
 }
-# 1,000 Poisson shots a conformation hold 21 to 23 Å without the symmetry, orientations known. With it, the two starts
-# of which each has one conformation right make one that has both.
+# Few photons, and the symmetry: two starts of which each has one conformation right make one that has both.
 SETTINGS["5p"] = {
     "diameter_angstrom": 214.0,
     "d_min_angstrom": 11.0,
