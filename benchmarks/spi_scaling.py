@@ -33,7 +33,7 @@ from exafel.steps.base import StepRequest
 
 PROCESSES = (1, 2, 4)
 NETWORK = 25e9, 2e-6  # bytes a second and seconds: one Slingshot port
-BLOCK = 50
+BLOCK = 250
 Run = Callable[[StepRequest, int], spi_reconstruct.Summary]
 
 
@@ -129,7 +129,7 @@ def main() -> None:
         generation_seconds(by_ranks(spi_reconstruct.request(half, [less], options.out / "half" / "map"), 1)).values()
     )
     seconds = {options.shots: total["ranks", 1], options.shots // 2: small}
-    for images in (options.shots, 1_000_000):
+    for images in (options.shots, 1_024_000):
         print(f"model, {images} images, {moved / 1e6:.1f} MB all-reduced over {NETWORK[0] / 1e9:.0f} GB/s:")
         one = model(seconds, images, moved, 1)[0]
         for ranks in (1, 2, 4, 16, 64, 256, 1024, 4096):
