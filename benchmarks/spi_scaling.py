@@ -34,6 +34,19 @@ from exafel.steps.base import StepRequest
 PROCESSES = (1, 2, 4)
 NETWORK = 25e9, 2e-6  # bytes a second and seconds: one Slingshot port
 BLOCK = 250
+CONFIG = SpiReconstructConfig.model_validate(
+    {
+        "diameter_angstrom": 214.0,
+        "d_min_angstrom": 12.0,
+        "halves": False,
+        "block_images": BLOCK,
+        "max_generations": 4,
+        "marching": {"d_start_angstrom": 12.0, "first_generations": 4},
+        "matching": {"references": 3000, "soft": 1, "refine_from": 10, "local_from": 10},
+        "merging": {"regularisation": [0.01]},
+        "phasing": {"iterations": 20, "starts": 1},
+    }
+)
 Run = Callable[[StepRequest, int], spi_reconstruct.Summary]
 
 
@@ -53,22 +66,11 @@ def by_tasks(request: StepRequest, n: int) -> spi_reconstruct.Summary:
     return spi_reconstruct.Summary.model_validate_json(done.stdout.strip().splitlines()[-1])
 
 
-def problem(structure: Path, n: int, out: Path) -> tuple[SpiReconstructConfig, Path]:
-    """Simulate shots; return settings of some generations, of which the last ones are all alike."""
-    simulated = {"structures": [str(structure)], "n_shots": n, "detector": DETECTOR, "noise": {"poisson": False}}
-    launch(simulate_spi.run, simulate_spi.request(SimulateSpiConfig.model_validate(simulated), out / "shots"))
-    settings = {
-        "diameter_angstrom": 214.0,
-        "d_min_angstrom": 12.0,
-        "halves": False,
-        "block_images": BLOCK,
-        "max_generations": 4,
-        "marching": {"d_start_angstrom": 12.0, "first_generations": 4},
-        "matching": {"references": 3000, "soft": 1, "refine_from": 10, "local_from": 10},
-        "merging": {"regularisation": [0.01]},
-        "phasing": {"iterations": 20, "starts": 1},
-    }
-    return SpiReconstructConfig.model_validate(settings), out / "shots"
+def simulated(structure: Path, n: int, out: Path) -> Path:
+    """Simulate noise-free shots."""
+    settings = {"structures": [str(structure)], "n_shots": n, "detector": DETECTOR, "noise": {"poisson": False}}
+    launch(simulate_spi.run, simulate_spi.request(SimulateSpiConfig.model_validate(settings), out))
+    return out
 
 
 def generation_seconds(summary: spi_reconstruct.Summary) -> dict[str, float]:
@@ -102,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     if any(os.environ.get(name) != "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")):
         raise SystemExit("set OMP_NUM_THREADS=1 and OPENBLAS_NUM_THREADS=1: a process is to have one thread")
-    config, shots = problem(options.structure, options.shots, options.out)
+    shots = simulated(options.structure, options.shots, options.out / "shots")
     maps: list[np.ndarray] = []
     total: dict[tuple[str, int], float] = {}
     backends: dict[str, Run] = {"ranks": by_ranks, "tasks": by_tasks}
@@ -112,7 +114,7 @@ def main() -> None:
             stages = []
             for repeat in range(options.repeats):
                 out = options.out / f"{name}{n}-{repeat}"
-                summary = run(spi_reconstruct.request(config, [shots], out), n)
+                summary = run(spi_reconstruct.request(CONFIG, [shots], out), n)
                 stages.append(generation_seconds(summary))
                 maps.append(read_mrc(out / "class0_density.mrc")[0])
                 moved = summary.allreduce_bytes_a_model
@@ -124,10 +126,9 @@ def main() -> None:
     different = max(float(np.abs(item - maps[0]).max()) for item in maps)
     ratios = ", ".join(f"{n}: {total['tasks', n] / total['ranks', n]:.2f}" for n in PROCESSES)
     print(f"largest difference of any two maps {different:.1e}; tasks / ranks {ratios}; {os.cpu_count()} cores")
-    half, less = problem(options.structure, options.shots // 2, options.out / "half")
-    small = sum(
-        generation_seconds(by_ranks(spi_reconstruct.request(half, [less], options.out / "half" / "map"), 1)).values()
-    )
+    fewer = simulated(options.structure, options.shots // 2, options.out / "half" / "shots")
+    summary = by_ranks(spi_reconstruct.request(CONFIG, [fewer], options.out / "half" / "map"), 1)
+    small = sum(generation_seconds(summary).values())
     seconds = {options.shots: total["ranks", 1], options.shots // 2: small}
     for images in (options.shots, 1_024_000):
         print(f"model, {images} images, {moved / 1e6:.1f} MB all-reduced over {NETWORK[0] / 1e9:.0f} GB/s:")
