@@ -13,7 +13,7 @@ from exafel.spi.fsc import Curve, fsc, prtf
 from exafel.spi.grids import Cube
 from exafel.spi.particles import Particle
 from exafel.spi.phasing import Amplitudes, Pass, Phaser, PhasingOptions, autocorrelation
-from exafel.spi.symmetry import symmetrised_density
+from exafel.spi.symmetry import Cosets, symmetrised_density
 
 CUBE = Cube.for_particle(50.0, 5.0)
 
@@ -161,3 +161,18 @@ def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.n
     options = PhasingOptions((Pass(algorithm, 1),), beta=beta)  # type: ignore[arg-type] # as above
     found = Phaser(amplitudes, CUBE.ball(20.0), CUBE, options, backend)._step(algorithm, rho.copy(), inside)  # type: ignore[arg-type] # as above
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("name", "exact", "turns"), [("C3", 1, 2), ("D8", 8, 1), ("O", 24, 0), ("I", 12, 4)])
+def test_a_group_is_averaged_over_as_by_all_of_its_rotations(
+    name: str, exact: int, turns: int, density: np.ndarray, backend: Backend
+) -> None:
+    group = rotations.point_group(name)
+    cosets = Cosets.of(group)
+    assert (len(cosets.exact), len(cosets.turns)) == (exact, turns)
+    identity = np.array([1.0, 0, 0, 0])
+    centred = rotated_transform(symmetrised_density(density, CUBE, identity[None], backend), identity, CUBE, backend)
+    moved = np.fft.fftshift(scipy.fft.irfftn(centred, s=density.shape)).astype(np.float32)
+    copies = [rotated_transform(moved, q, CUBE, backend) for q in group]
+    found = transform(symmetrised_density(density, CUBE, group, backend))
+    np.testing.assert_allclose(found, np.mean(copies, axis=0), atol=1e-4 * abs(found).max())
