@@ -45,9 +45,16 @@ class PhasingConfig(Model):
         description="Volume of the particle, which the support then has: about 1.21 Å³ a dalton. Empty: threshold.",
     )
     symmetric: bool = Field(
-        False, description="Average the density over the point group whenever the support is drawn anew."
+        False,
+        description="Average the density over the point group: the start, and whenever the support is drawn anew.",
     )
     starts: int = Field(4, ge=1, description="Random starts of the last phasing; the phase transfer is between them.")
+    averaged: int | None = Field(
+        None,
+        ge=1,
+        description="Starts of the least R-factor whose mean is the density, and that the phase transfer is between."
+        " Empty: all that came to an end near the best.",
+    )
 
 
 class MergingConfig(Model):

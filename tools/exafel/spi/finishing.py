@@ -62,7 +62,7 @@ class FinalMap:
     Parameters
     ----------
     density
-        Mean over the starts that came to an end, shape (m, m, m).
+        Mean over the starts that came to an end, the best of them where few are asked for; shape (m, m, m).
     autocorrelation
         Of all images of the class, shape (m, m, m).
     fsc_half
@@ -118,9 +118,9 @@ def finish(stage: Stage, state: State) -> Finished:
         phased.setdefault((part, kind), []).append(found)
     maps = []
     for kind in range(n):
-        own = phased[0, kind]
-        best = best_of(own).r_factor
-        ended = [item for item in own if item.r_factor <= _ENDED * best]
+        own = sorted(phased[0, kind], key=lambda item: item.r_factor)
+        best = own[0].r_factor
+        ended = [item for item in own if item.r_factor <= _ENDED * best][: config.phasing.averaged]
         density, transfer = _mean_of_starts(ended, cube, backend)
         fsc_half = _half_fsc(phased, state, kind, cube, backend) if stage.n_halves == 2 else None
         likeness = _likeness(stage, merged, kind)

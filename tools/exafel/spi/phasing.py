@@ -58,8 +58,8 @@ class PhasingOptions:
         Voxels of the support after it is drawn anew, those of the largest blurred density: the content of solvent is
         known. Else it is where the threshold is passed.
     group
-        Rotations of a point group, shape (order, 4), over which the density is averaged whenever the support is drawn
-        anew, and at the end.
+        Rotations of a point group, shape (order, 4), over which a random start is averaged, the density whenever the
+        support is drawn anew, and at the end.
     """
 
     passes: tuple[Pass, ...]
@@ -136,7 +136,8 @@ class Phaser:
         xp, backend = self._backend.xp, self._backend
         inside = self._limit if support is None else xp.fft.ifftshift(backend.array(support, dtype=xp.bool_))
         if density is None:
-            rho = backend.array(rng.random(inside.shape, dtype=np.float32)) * inside
+            # symmetric from the beginning: else every symmetric average throws away most of what was found before it
+            rho = self._symmetrised(backend.array(rng.random(inside.shape, dtype=np.float32)) * inside)
         else:
             rho = xp.fft.ifftshift(backend.array(density))  # a copy
         for item in self._options.passes:
