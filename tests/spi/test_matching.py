@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from exafel.spi.matching import Scorer, match
 from exafel.spi.particles import Particle
 from exafel.spi.phasing import autocorrelation
 from exafel.spi.refinement import refine
-from exafel.spi.slicing import slices
+from exafel.spi.slicing import slices, slices_with_gradient
 
 CUBE = Cube.for_particle(50.0, 10.0)
 
@@ -66,6 +68,32 @@ def test_the_right_reference_and_model_win_and_refinement_goes_on(
     assert np.median(rotations.angle_deg(q, true)) < limit
     start = made.pairs(d, slices([model], near, CUBE, pixels, backend)[0])
     assert (value >= start - 1e-3 * np.abs(start)).all()
+
+
+def test_images_end_on_their_own_and_those_that_are_right_cost_one_step(
+    model: np.ndarray, pixels: Pixels, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    true = rotations.random_quaternions(20, rng)
+    made = scorer("distance", model, pixels, backend)
+    d = images("distance", model, true, pixels, backend)
+    turns = rng.normal(scale=np.radians(2), size=(20, 3))
+    turns[::2] *= 0.01
+    near = rotations.multiply(true, rotations.from_vectors(turns))
+    looked: list[int] = []
+
+    def counted(model: np.ndarray, q: np.ndarray, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+        looked.append(len(q))
+        return slices_with_gradient(model, q, *rest)
+
+    monkeypatch.setattr("exafel.spi.refinement.slices_with_gradient", counted)
+    q, score = refine(d, model, near, CUBE, pixels, made, 6)
+    assert rotations.angle_deg(q, true).max() < 0.1
+    assert looked[0] == 20
+    assert looked[1] == 10
+    alone = [refine(d[i : i + 1], model, near[i : i + 1], CUBE, pixels, made, 6) for i in range(20)]
+    assert rotations.angle_deg(q, np.concatenate([item[0] for item in alone])).max() < 0.01
+    np.testing.assert_allclose(score, np.concatenate([item[1] for item in alone]), atol=1e-4)
 
 
 def test_scores_do_not_depend_on_the_scale_of_an_image(model: np.ndarray, pixels: Pixels, backend: Backend) -> None:

@@ -2,6 +2,7 @@
 
 The cost is 2 transforms an image and step, whatever the accuracy, where a local grid of orientations needs as many
 views as it has points. Levenberg's damping (1944, Q. Appl. Math. 2, 164) keeps every step from making a score worse.
+A step too short to change a score is taken without a look at it, and ends an image: late generations cost one step.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from exafel.arrays import AnyArray, DeviceArray
 from exafel.spi.grids import Cube, Pixels
 from exafel.spi.matching import Scorer
 from exafel.spi.rotations import from_vectors, multiply
-from exafel.spi.slicing import batches, slices_with_gradient
+from exafel.spi.slicing import batches, slices, slices_with_gradient
 
 _LONGEST_STEP = 0.15  # radians
+_SHORTEST_PHASE = 0.1
+"""Radians by which a rotation too short to be looked at turns the phase of the farthest voxel in the last pixel."""
+
+
+def shortest_step(cube: Cube) -> float:
+    """Angle in radians of a step that is not worth a look: phases turn by π a voxel, at up to m / 2 voxels."""
+    return _SHORTEST_PHASE / (np.pi * cube.m / 2)
 
 
 def refine(
@@ -29,7 +37,7 @@ def refine(
     quaternions
         Where they are, shape (n, 4), on the host.
     steps
-        Gauss-Newton steps.
+        Gauss-Newton steps at most; one shorter than `shortest_step` is an image's last.
 
     Returns
     -------
@@ -38,32 +46,30 @@ def refine(
     score
         Their scores, shape (n,), on the host.
     """
-    parts = [
-        _refine_batch(d[rows], model, quaternions[rows], cube, pixels, scorer, steps)
-        for rows in batches(len(d), len(pixels), 1_000_000)
-    ]
-    return np.concatenate([q for q, _ in parts]), np.concatenate([score for _, score in parts])
-
-
-def _refine_batch(
-    d: AnyArray, model: AnyArray, start: AnyArray, cube: Cube, pixels: Pixels, scorer: Scorer, steps: int
-) -> tuple[AnyArray, AnyArray]:
     backend = scorer.backend
-    best, trial = np.array(start, dtype=np.float64), np.array(start, dtype=np.float64)
+    best = np.array(quaternions, dtype=np.float64)
     best_score = np.full(len(d), -np.inf)
-    step = np.zeros((len(d), 3))
-    damping = np.full(len(d), 1e-3)
+    trial, step, damping = best.copy(), np.zeros((len(d), 3)), np.full(len(d), 1e-3)
+    going = np.arange(len(d))
     for number in range(steps + 1):
-        m, derivative = slices_with_gradient(model, trial, cube, pixels, backend)
-        score = backend.host(scorer.pairs(d, m)).astype(np.float64)
-        better = score > best_score
-        best[better], best_score[better] = trial[better], score[better]
-        if number == steps:
-            break
-        new = backend.host(_gauss_newton(d, m, derivative, damping, scorer))
-        damping = np.where(better, damping * 0.3, damping * 10)
-        step = np.where(better[:, None], new, step * 0.3)
-        trial = multiply(best, from_vectors(-step))
+        for part in batches(len(going), len(pixels)):
+            rows = going[part]
+            images = d[rows]
+            if number < steps:
+                m, derivative = slices_with_gradient(model, trial[rows], cube, pixels, backend)
+            else:
+                m = slices([model], trial[rows], cube, pixels, backend)[0]
+            score = backend.host(scorer.pairs(images, m)).astype(np.float64)
+            better = score > best_score[rows]
+            best[rows[better]], best_score[rows[better]] = trial[rows[better]], score[better]
+            if number < steps:
+                new = backend.host(_gauss_newton(images, m, derivative, damping[rows], scorer))
+                damping[rows] *= np.where(better, 0.3, 10)
+                step[rows] = np.where(better[:, None], new, step[rows] * 0.3)
+        short = np.linalg.norm(step[going], axis=1) <= shortest_step(cube)
+        ended, going = going[short], going[~short]
+        best[ended] = multiply(best[ended], from_vectors(-step[ended]))
+        trial[going] = multiply(best[going], from_vectors(-step[going]))
     return best, best_score
 
 
