@@ -135,17 +135,21 @@ def test_a_symmetric_density_is_found_with_its_symmetry(density: np.ndarray, bac
     assert np.nanmean(fsc(transform(whole), placed.transform, CUBE).value) > 0.8
 
 
+@pytest.mark.parametrize("edge_weight", [1.0, 0.6])
 @pytest.mark.parametrize("algorithm", ["raar", "hio", "dm", "sf"])
-def test_iterations_are_their_formulas_written_out(algorithm: str, density: np.ndarray, backend: Backend) -> None:
-    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend)
+def test_iterations_are_their_formulas_written_out(
+    algorithm: str, edge_weight: float, density: np.ndarray, backend: Backend
+) -> None:
+    amplitudes = Amplitudes.of_autocorrelation(autocorrelation(density, CUBE, backend), CUBE, backend, edge_weight)
+    radius = CUBE.half_radius / (CUBE.m / 2)  # 1 at the last resolution
+    weight = np.where(radius > 1, 0, np.minimum(1, 1 - (1 - edge_weight) * (radius - 0.5) / 0.5))
     inside, beta = np.fft.ifftshift(CUBE.ball(20.0)), 0.8
     rho = np.random.default_rng(3).normal(size=density.shape).astype(np.float32)
 
     def project_amplitudes(x: np.ndarray) -> np.ndarray:
         F = scipy.fft.rfftn(x)
-        known = amplitudes.measured > 0
-        F[known] = (amplitudes.values * np.exp(1j * np.angle(F)))[known]
-        return scipy.fft.irfftn(F, s=x.shape)
+        measured = amplitudes.values * np.exp(1j * np.angle(F))
+        return scipy.fft.irfftn(weight * measured + (1 - weight) * F, s=x.shape)
 
     def project_support(x: np.ndarray) -> np.ndarray:
         return np.where(inside & (x > 0), x, 0)

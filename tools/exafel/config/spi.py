@@ -40,6 +40,13 @@ class PhasingConfig(Model):
     shrinkwrap_sigma_voxels: float = Field(1.0, gt=0, description="Blur before the support is drawn anew.")
     shrinkwrap_threshold: float = Field(0.1, gt=0, lt=1, description="Border, as a fraction of the largest density.")
     positive: bool = Field(True, description="Forbid negative density.")
+    edge_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="How far measured amplitudes are imposed at the last resolution; wholly out to half of it, and less"
+        " from there. With few photons 0.7.",
+    )
     volume_angstrom3: PositiveFloat | None = Field(
         None,
         description="Volume of the particle, which the support then has: about 1.21 Å³ a dalton. Empty: threshold.",

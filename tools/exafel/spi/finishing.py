@@ -49,7 +49,7 @@ def phase_model(
 ) -> Phased:
     """Find phases of one autocorrelation from a random start; arrays of the result are on the device."""
     limit = cube.ball(_JUNG * config.diameter_angstrom)
-    amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend)
+    amplitudes = Amplitudes.of_autocorrelation(backend.array(a), cube, backend, config.phasing.edge_weight)
     return Phaser(amplitudes, limit, cube, phasing_options(config.phasing, cube, config.symmetry), backend).run(
         None, None, rng
     )

@@ -10,6 +10,9 @@ With P_M the projection on the measured amplitudes and P_S that on support and p
     DM    ρ' = ρ + P_S (2 P_M ρ - ρ) - P_M ρ
     SF    ρ' = 2 P_S P_M ρ - P_M ρ: what is outside changes its sign (solvent flipping; Abrahams & Leslie 1996, Acta
           Cryst. D 52, 30; as a projection algorithm Marchesini 2007, Rev. Sci. Instrum. 78, 011301)
+
+Noisy amplitudes A are not those of any density, and a full P_M drags a search away from the phases. P_M is relaxed to
+F' = (w A / |F| + 1 - w) F, with w = 1 out to half of the resolution and falling from there.
 """
 
 from __future__ import annotations
@@ -86,18 +89,23 @@ class Phased:
 
 @dataclass(frozen=True, eq=False)
 class Amplitudes:
-    """Measured amplitudes at the points of a real FFT; where `measured` is False the transform is free."""
+    """Measured amplitudes at the points of a real FFT, and how far each is imposed: 1 is wholly, 0 is not measured."""
 
     values: AnyArray
-    measured: AnyArray
+    weight: AnyArray
 
     @staticmethod
-    def of_autocorrelation(a: AnyArray, cube: Cube, backend: Backend) -> Amplitudes:
-        """Square roots of the intensities, known within the sphere of resolution; negative ones count as zero."""
+    def of_autocorrelation(a: AnyArray, cube: Cube, backend: Backend, edge_weight: float = 1.0) -> Amplitudes:
+        """Square roots of the intensities, known within the sphere of resolution; negative ones count as zero.
+
+        Weights are 1 out to half of its radius, and fall linearly to `edge_weight` at the edge.
+        """
         xp = backend.xp
         intensities = backend.rfftn(xp.fft.ifftshift(a)).real
-        measured = backend.array(cube.half_radius <= cube.m / 2, dtype=np.float32)
-        return Amplitudes(xp.sqrt(xp.maximum(intensities, 0)) * measured, measured)
+        s = cube.half_radius / (cube.m / 2)
+        weight = np.where(s <= 1, 1 - (1 - edge_weight) * np.clip(2 * s - 1, 0, 1), 0)
+        on_device = backend.array(weight, dtype=np.float32)
+        return Amplitudes(xp.sqrt(xp.maximum(intensities, 0)) * (on_device > 0), on_device)
 
 
 class Phaser:
@@ -116,7 +124,8 @@ class Phaser:
     ) -> None:
         xp = backend.xp
         self._a = amplitudes
-        self._free = 1 - amplitudes.measured
+        self._target, self._free = amplitudes.values * amplitudes.weight, 1 - amplitudes.weight
+        self._measured = amplitudes.weight > 0
         self._limit = xp.fft.ifftshift(backend.array(limit, dtype=xp.bool_))
         self._cube, self._options, self._backend = cube, options, backend
         # where intermediate results go: new arrays of this size cost more than what is computed in them
@@ -200,10 +209,10 @@ class Phaser:
         xp.sqrt(size, out=size)
         r_factor = 0.0
         if want_r:
-            difference = (xp.abs(size - self._a.values) * self._a.measured).sum(dtype=np.float64)
+            difference = (xp.abs(size - self._a.values) * self._measured).sum(dtype=np.float64)
             r_factor = float(difference) / max(float(self._a.values.sum(dtype=np.float64)), 1e-300)
         xp.maximum(size, np.float32(1e-18), out=size)
-        xp.divide(self._a.values, size, out=size)
+        xp.divide(self._target, size, out=size)
         size += self._free
         F *= size
         return self._backend.irfftn_of_scratch(F, self._cube.m), r_factor
