@@ -19,7 +19,8 @@ from exafel.spi.grids import Cube, Pixels
 from exafel.spi.matching import Scorer, match
 from exafel.spi.merging import NormalEquations, NormalSums, Units, add_images
 from exafel.spi.phasing import Amplitudes, Pass, Phaser, PhasingOptions, autocorrelation
-from exafel.spi.rotations import random_quaternions
+from exafel.spi.refinement import refine
+from exafel.spi.rotations import from_vectors, multiply, random_quaternions
 from exafel.spi.slicing import batches, slices
 
 PHASING = 1300  # iterations of a generation in the reference's model
@@ -28,6 +29,10 @@ CASES = {  # images, pixels along a side, references, m; core-seconds of the ref
     "middle": (2000, 64, 10000, 81, 18.0),
     "quickstart": (2000, 128, 10000, 81, 42.0),
 }
+
+
+COARSE_TO_FINE = (2000, 64, 81, 8.0)
+"""The quickstart once orientations are known to a tenth of a degree: binned images, no global references."""
 
 
 def seconds(work: Callable[[], object], backend: Backend, repeats: int = 3) -> float:
@@ -74,6 +79,19 @@ class Problem:
     def match(self, references: np.ndarray) -> None:
         """Match all images."""
         match([self.images], [[self.model]], references, self.cube, self.pixels, self.scorer)
+
+    def refinement(self) -> Callable[[], object]:
+        """Return the refinement of orientations a tenth of a degree off, of images that the model explains."""
+        views = [
+            slices([self.model], self.q[rows], self.cube, self.pixels, self.backend)[0]
+            for rows in batches(len(self.q), len(self.pixels))
+        ]
+        off = np.random.default_rng(5).normal(scale=np.radians(0.1) / 3**0.5, size=(len(self.q), 3))
+        near = multiply(self.q, from_vectors(off))
+        images = self.backend.xp.concatenate(views)
+        weight = self.backend.array(self.pixels.length**2, dtype=np.float32)  # else the first fringe is all that counts
+        scorer = Scorer("distance", weight, self.scorer.ring, self.backend)
+        return lambda: refine(images, self.model, near, self.cube, self.pixels, scorer, 3)
 
     def sums(self) -> NormalEquations:
         """Merge all images."""
@@ -132,6 +150,20 @@ def generations(backend: Backend, names: list[str]) -> None:
         print(f"{name}: {total:.1f} s ({parts}); model {model:.0f} s, ratio {total / model:.2f}")
 
 
+def coarse_to_fine(backend: Backend) -> None:
+    """Print seconds of a late generation of `spi reconstruct`, which is phased once, at the end."""
+    n, side, m, target = COARSE_TO_FINE
+    problem = Problem(n, side, m, backend)
+    equations = problem.sums()
+    of = {
+        "refine": seconds(problem.refinement(), backend),
+        "merge": seconds(problem.sums, backend, 1),
+        "cg 20": seconds(lambda: equations.solve(1e-2, None, 20, 0.0), backend, 1),
+    }
+    parts = ", ".join(f"{key} {value:.2f}" for key, value in of.items())
+    print(f"quickstart, coarse to fine, binned: {sum(of.values()):.1f} s ({parts}); target {target:.0f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
@@ -141,6 +173,8 @@ def main() -> None:
     print(f"back-end {backend.name}, transforms {type(backend.nufft).__name__}")
     kernels(backend)
     generations(backend, ["low resolution"] if options.quick else list(CASES))
+    if not options.quick:
+        coarse_to_fine(backend)
 
 
 if __name__ == "__main__":
