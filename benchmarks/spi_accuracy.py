@@ -308,7 +308,8 @@ def table(out: Path) -> None:
         if record["point"] == "2":
             fsc, half = record["fsc_truth_angstrom"][0], record["fsc_half_0143_angstrom"][0]
             near = fsc is not None and half is not None and abs(half - fsc) <= 0.1 * fsc
-            print(f"point 7  seed {record['seed']}: {'met ' if near else 'MISSED'} halves {half} Å, truth {fsc} Å")
+            words = ", ".join(f"{name} {item or np.inf:.2f} Å" for name, item in (("halves", half), ("truth", fsc)))
+            print(f"point 7  seed {record['seed']}: {'met ' if near else 'MISSED'} {words}")
             if "known" in record:
                 fsc = record["known"]["fsc_truth_angstrom"][0] or np.inf
                 print(f"point 1  seed {record['seed']}: {'met ' if fsc <= 8.5 else 'MISSED'} FSC {fsc:.2f} Å")
