@@ -29,8 +29,6 @@ CASES = {  # images, pixels along a side, references, m; core-seconds of the ref
     "middle": (2000, 64, 10000, 81, 18.0),
     "quickstart": (2000, 128, 10000, 81, 42.0),
 }
-
-
 COARSE_TO_FINE = (2000, 64, 81, 8.0)
 """The quickstart once orientations are known to a tenth of a degree: binned images, no global references."""
 
@@ -133,6 +131,15 @@ def kernels(backend: Backend) -> None:
     print(f"matching                    {rate / 1e9:8.1f} GFLOP/s, {rate / peak:.0%} of this machine's sgemm")
 
 
+def merging_seconds(problem: Problem, backend: Backend) -> dict[str, float]:
+    """Seconds of the sums over all images, and of the solution."""
+    equations = problem.sums()
+    return {
+        "merge": seconds(problem.sums, backend, 1),
+        "cg 20": seconds(lambda: equations.solve(1e-2, None, 20, 0.0), backend, 1),
+    }
+
+
 def generations(backend: Backend, names: list[str]) -> None:
     """Print seconds of a generation by stage, beside the reference's model."""
     for name in names:
@@ -140,9 +147,7 @@ def generations(backend: Backend, names: list[str]) -> None:
         problem = Problem(n, side, m, backend)
         references = random_quaternions(n_references, np.random.default_rng(4))
         of = {"slice+match": seconds(lambda p=problem, r=references: p.match(r), backend, 1)}
-        of["merge"] = seconds(problem.sums, backend, 1)
-        equations = problem.sums()
-        of["cg 20"] = seconds(lambda e=equations: e.solve(1e-2, None, 20, 0.0), backend, 1)
+        of |= merging_seconds(problem, backend)
         phaser = problem.phaser(50)
         of["phase"] = seconds(lambda p=phaser: p.run(None, None, np.random.default_rng(0)), backend, 1) / 50 * PHASING
         total = sum(of.values())
@@ -154,12 +159,7 @@ def coarse_to_fine(backend: Backend) -> None:
     """Print seconds of a late generation of `spi reconstruct`, which is phased once, at the end."""
     n, side, m, target = COARSE_TO_FINE
     problem = Problem(n, side, m, backend)
-    equations = problem.sums()
-    of = {
-        "refine": seconds(problem.refinement(), backend),
-        "merge": seconds(problem.sums, backend, 1),
-        "cg 20": seconds(lambda: equations.solve(1e-2, None, 20, 0.0), backend, 1),
-    }
+    of = {"refine": seconds(problem.refinement(), backend), **merging_seconds(problem, backend)}
     parts = ", ".join(f"{key} {value:.2f}" for key, value in of.items())
     print(f"quickstart, coarse to fine, binned: {sum(of.values()):.1f} s ({parts}); target {target:.0f} s")
 

@@ -1,8 +1,8 @@
 """Refine: every image's orientation from where it is, by damped Gauss-Newton steps on the rotation and the scale.
 
 The cost is 2 transforms an image and step, whatever the accuracy, where a local grid of orientations needs as many
-views as it has points. Levenberg's damping (1944, Q. Appl. Math. 2, 164) keeps every step from making a score worse.
-A step too short to change a score is taken without a look at it, and ends an image: late generations cost one step.
+views as it has points. Levenberg's damping (1944, Q. Appl. Math. 2, 164) keeps steps from making a score worse. Only a
+step too short to matter is taken without a look, and ends an image: late generations cost one step.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def refine(
     quaternions
         Better ones, shape (n, 4), on the host.
     score
-        Their scores, shape (n,), on the host.
+        Their scores before such a last step, shape (n,), on the host.
     """
     backend = scorer.backend
     best = np.array(quaternions, dtype=np.float64)
